@@ -1,0 +1,26 @@
+//! Why two label maps cannot be compared.
+
+/// Errors of this crate.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// The label maps have different numbers of voxels.
+    #[error("the reference has {reference:?} voxels (z, y, x), the prediction {prediction:?}")]
+    ShapeMismatch {
+        /// Shape of the reference.
+        reference: [usize; 3],
+        /// Shape of the prediction.
+        prediction: [usize; 3],
+    },
+    /// The label maps have equal shapes but lie at different places in the world.
+    #[error(
+        "reference and prediction lie up to {gap_mm:.3} mm apart at the corners of their grids, \
+         {tolerance_mm} mm are allowed"
+    )]
+    PlaceMismatch {
+        /// Largest distance of two corners that should coincide, in mm.
+        gap_mm: f64,
+        /// Largest difference per world axis that passes, in mm.
+        tolerance_mm: f64,
+    },
+}

@@ -1,0 +1,187 @@
+//! The scores of one case.
+
+use crate::{MetricsError, Overlap, overlap_per_class};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use viscera_image::{Geometry, LabelMap};
+
+/// How far two corners of one grid may differ per world axis, in mm.
+///
+/// Programs round the transform to f32 or store it as a quaternion, which moves a far corner by some hundredths of a
+/// millimetre; 0.1 mm is well below any CT voxel.
+pub const GRID_TOLERANCE_MM: f64 = 0.1;
+
+/// Checks that two label maps lie on one grid in the world, by [`Geometry::same_grid`] with [`GRID_TOLERANCE_MM`].
+///
+/// # Errors
+/// [`MetricsError::ShapeMismatch`] when the shapes differ, [`MetricsError::PlaceMismatch`] when the corners do.
+pub fn check_same_grid(reference: &Geometry, prediction: &Geometry) -> Result<(), MetricsError> {
+    if reference.shape != prediction.shape {
+        return Err(MetricsError::ShapeMismatch {
+            reference: reference.shape,
+            prediction: prediction.shape,
+        });
+    }
+    if !reference.same_grid(prediction, GRID_TOLERANCE_MM) {
+        let gap_mm = (0..8)
+            .map(|corner| corner_gap(reference, prediction, corner))
+            .fold(0.0, f64::max);
+        return Err(MetricsError::PlaceMismatch {
+            gap_mm,
+            tolerance_mm: GRID_TOLERANCE_MM,
+        });
+    }
+    Ok(())
+}
+
+/// Distance in mm of the same corner (bit `axis` of `corner`: far end of that axis) of two grids of equal shape.
+fn corner_gap(a: &Geometry, b: &Geometry, corner: usize) -> f64 {
+    let index = std::array::from_fn(|axis| {
+        if corner >> axis & 1 == 1 {
+            a.shape[axis].saturating_sub(1) as f64
+        } else {
+            0.0
+        }
+    });
+    a.world_of(index)
+        .iter()
+        .zip(b.world_of(index))
+        .map(|(a, b)| (a - b).powi(2))
+        .sum::<f64>()
+        .sqrt()
+}
+
+/// The scores of one class in one case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassScore {
+    /// Dice's coefficient, [`Overlap::dice`].
+    #[serde(rename = "Dice")]
+    pub dice: Option<f64>,
+    /// Jaccard index, [`Overlap::jaccard`].
+    #[serde(rename = "IoU")]
+    pub jaccard: Option<f64>,
+    /// Voxel counts.
+    #[serde(flatten)]
+    pub overlap: Overlap,
+    /// Volume of the reference mask in ml.
+    pub volume_ref_ml: f64,
+    /// Volume of the predicted mask in ml.
+    pub volume_pred_ml: f64,
+}
+
+/// The scores of one case: an entry of nnU-Net's `metric_per_case`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseScore {
+    /// Where the reference came from; a name for people, never opened.
+    pub reference_file: String,
+    /// Where the prediction came from; a name for people, never opened.
+    pub prediction_file: String,
+    /// Scores per class id, for exactly the classes that the reference annotates.
+    pub metrics: BTreeMap<u8, ClassScore>,
+}
+
+impl CaseScore {
+    /// Scores `prediction` against `reference` for the ids in `annotated`.
+    ///
+    /// `annotated` names every class that was drawn in this reference, whether or not it occurs; see the crate's
+    /// documentation for the rules. Volumes are voxel counts times the reference's voxel volume. The two names are
+    /// stored as they are.
+    ///
+    /// # Errors
+    /// [`MetricsError::ShapeMismatch`] or [`MetricsError::PlaceMismatch`] from [`check_same_grid`].
+    pub fn measure(
+        reference_file: impl Into<String>,
+        prediction_file: impl Into<String>,
+        reference: &LabelMap,
+        prediction: &LabelMap,
+        annotated: &[u8],
+    ) -> Result<Self, MetricsError> {
+        let ml = reference.geometry().voxel_volume_mm3() / 1000.0;
+        let metrics = overlap_per_class(reference, prediction, annotated)?
+            .into_iter()
+            .map(|(class, overlap)| {
+                let score = ClassScore {
+                    dice: overlap.dice(),
+                    jaccard: overlap.jaccard(),
+                    overlap,
+                    volume_ref_ml: overlap.n_ref as f64 * ml,
+                    volume_pred_ml: overlap.n_pred as f64 * ml,
+                };
+                (class, score)
+            })
+            .collect();
+        Ok(Self {
+            reference_file: reference_file.into(),
+            prediction_file: prediction_file.into(),
+            metrics,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(geometry: Geometry, data: &[u8]) -> LabelMap {
+        LabelMap::new(geometry, data.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn volumes_are_in_ml() {
+        let grid = Geometry::ras([1, 2, 2], [5.0, 2.0, 0.5]);
+        let score = CaseScore::measure(
+            "r",
+            "p",
+            &map(grid.clone(), &[1, 1, 1, 0]),
+            &map(grid, &[1, 0, 0, 0]),
+            &[1],
+        );
+        let class = &score.unwrap().metrics[&1];
+        assert_eq!((class.volume_ref_ml, class.volume_pred_ml), (0.015, 0.005));
+    }
+
+    #[test]
+    fn rounding_of_a_header_passes_and_a_shift_does_not() {
+        let grid = Geometry::ras([40, 50, 60], [2.0, 0.7, 0.7]);
+        let mut rounded = grid.clone();
+        rounded.spacing = [2.000_2, 0.700_1, 0.699_9];
+        assert_eq!(check_same_grid(&grid, &rounded), Ok(()));
+        let mut shifted = grid.clone();
+        shifted.origin = [3.0, 0.0, 4.0];
+        assert_eq!(
+            check_same_grid(&grid, &shifted),
+            Err(MetricsError::PlaceMismatch {
+                gap_mm: 5.0,
+                tolerance_mm: GRID_TOLERANCE_MM
+            })
+        );
+    }
+
+    #[test]
+    fn a_mirrored_grid_is_refused_though_its_first_voxel_fits() {
+        let grid = Geometry::ras([4, 5, 6], [1.0; 3]);
+        let mut mirrored = grid.clone();
+        mirrored.direction[2] = [-1.0, 0.0, 0.0];
+        assert_eq!(
+            check_same_grid(&grid, &mirrored),
+            Err(MetricsError::PlaceMismatch {
+                gap_mm: 10.0,
+                tolerance_mm: GRID_TOLERANCE_MM
+            })
+        );
+    }
+
+    #[test]
+    fn another_shape_is_refused() {
+        let a = map(Geometry::ras([1, 2, 3], [1.0; 3]), &[0; 6]);
+        let b = map(Geometry::ras([3, 2, 1], [1.0; 3]), &[0; 6]);
+        let error = CaseScore::measure("r", "p", &a, &b, &[1]).unwrap_err();
+        assert_eq!(
+            error,
+            MetricsError::ShapeMismatch {
+                reference: [1, 2, 3],
+                prediction: [3, 2, 1]
+            }
+        );
+    }
+}

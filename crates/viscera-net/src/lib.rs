@@ -1,0 +1,16 @@
+//! Networks as data: the [`Graph`], its builders and passes, and its weights. Nothing here executes a network.
+
+pub mod builders;
+mod error;
+mod executor;
+mod graph;
+mod shape;
+mod tensor;
+mod weights;
+
+pub use error::NetError;
+pub use executor::{Executor, dropout_keeps};
+pub use graph::{Activation, Conv, Graph, Init, Node, NodeId, Op, Param, ParamId, PoolKind};
+pub use shape::{Counts, Shapes};
+pub use tensor::Tensor;
+pub use weights::{Storage, StoredTensor, Weights};

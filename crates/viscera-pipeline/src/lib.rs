@@ -1,0 +1,1 @@
+//! From a CT to organ masks: recipes, stages, post-processing, report

@@ -1,0 +1,2 @@
+//! viscera
+fn main() {}
