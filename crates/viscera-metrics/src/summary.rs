@@ -158,7 +158,10 @@ mod tests {
             (summary.mean[&3].cases_annotated, summary.mean[&3].cases_scored),
             (2, 0)
         );
-        assert_eq!(summary.foreground_mean.dice, Some((5.0 / 6.0 + 1.0) / 2.0));
+        assert_eq!(
+            summary.foreground_mean.dice,
+            Some(((2.0 / 3.0 + 1.0) / 2.0 + 1.0) / 2.0)
+        );
     }
 
     #[test]
