@@ -1,0 +1,197 @@
+//! A method as data: the TOML that says which networks run on what, and how each was trained.
+//!
+//! A recipe has a `[recipe]` header, one `[[stage]]` per network in running order, and a `[training.ID]` table per stage.
+//! Unknown keys are errors. Triples are `[z, y, x]`; lengths are millimetres, intensities Hounsfield units.
+
+mod parse;
+mod stage;
+mod training;
+mod validate;
+
+pub use stage::{
+    Activation, Convention, Inference, Keep, Mode, NetworkSpec, Normalise, Orient, PostRule, Resample, RoiSpec, Role,
+    Stage, ZScore,
+};
+pub use training::{
+    Adam, Augment, Axis, Chance, Cosine, Loss, Mirror, Optimizer, Poly, Profile, Schedule, Sgd, Steps, Supervision,
+    Training,
+};
+
+use crate::PipelineError;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use viscera_image::LabelTable;
+
+/// Built-in recipes: name and text.
+const BUILTIN: [(&str, &str); 2] = [
+    (
+        "efficientsegnet-small",
+        include_str!("../../../../recipes/efficientsegnet-small.toml"),
+    ),
+    (
+        "flare21-efficientsegnet",
+        include_str!("../../../../recipes/flare21-efficientsegnet.toml"),
+    ),
+];
+
+/// A whole method. Made by [`Recipe::parse`], [`Recipe::load`] or [`Recipe::builtin`], which validate it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What it is.
+    pub recipe: Header,
+    /// The networks in running order.
+    #[serde(rename = "stage")]
+    pub stages: Vec<Stage>,
+    /// How each stage is trained, by the stage's id.
+    #[serde(default)]
+    pub training: BTreeMap<String, Training>,
+}
+
+/// The `[recipe]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// Name of the label table whose classes it finds: `flare13` or `flare14`.
+    pub labels: String,
+    /// What it takes.
+    pub modality: Modality,
+    /// Where it comes from, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reference: String,
+}
+
+/// Kind of scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Modality {
+    /// Computed tomography in Hounsfield units.
+    Ct,
+}
+
+impl Recipe {
+    /// Parses and validates a recipe's text; `source` is its name or path, for errors.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] with the line, for text that is not TOML, unknown keys (with the nearest known one),
+    /// wrong types, and values that contradict each other.
+    pub fn parse(text: &str, source: &str) -> Result<Self, PipelineError> {
+        let recipe = parse::parse(text, source)?;
+        validate::validate(&recipe, source)?;
+        Ok(recipe)
+    }
+
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and [`PipelineError::File`].
+    pub fn load(path: &Path) -> Result<Self, PipelineError> {
+        let text = std::fs::read_to_string(path).map_err(|source| PipelineError::File {
+            path: path.to_owned(),
+            action: "reading",
+            source,
+        })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// A built-in recipe.
+    ///
+    /// # Errors
+    /// [`PipelineError::UnknownRecipe`] with the names there are.
+    pub fn builtin(name: &str) -> Result<Self, PipelineError> {
+        Self::parse(Self::builtin_text(name)?, name)
+    }
+
+    /// The text of a built-in recipe, with its comments.
+    ///
+    /// # Errors
+    /// As [`Self::builtin`].
+    pub fn builtin_text(name: &str) -> Result<&'static str, PipelineError> {
+        BUILTIN
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, text)| *text)
+            .ok_or_else(|| PipelineError::UnknownRecipe {
+                name: name.to_owned(),
+                known: Self::builtin_names().map(str::to_owned).collect(),
+            })
+    }
+
+    /// Names of the built-in recipes.
+    pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+        BUILTIN.iter().map(|(name, _)| *name)
+    }
+
+    /// The label table that the header names.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] when there is no such table.
+    pub fn label_table(&self) -> Result<LabelTable, PipelineError> {
+        match self.recipe.labels.as_str() {
+            "flare13" => Ok(LabelTable::flare13()),
+            "flare14" => Ok(LabelTable::flare14()),
+            other => Err(PipelineError::Recipe {
+                recipe: self.recipe.name.clone(),
+                line: None,
+                reason: format!("there is no label table \"{other}\"; there are flare13, flare14"),
+            }),
+        }
+    }
+
+    /// The stage of an id.
+    #[must_use]
+    pub fn stage(&self, id: &str) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.id == id)
+    }
+
+    /// The recipe as TOML in one fixed spelling: no comments, every default written out.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] when a value has no TOML form (a NaN is refused before).
+    pub fn canonical(&self) -> Result<String, PipelineError> {
+        toml::to_string(self).map_err(|e| PipelineError::Recipe {
+            recipe: self.recipe.name.clone(),
+            line: None,
+            reason: e.to_string(),
+        })
+    }
+
+    /// SHA-256 of [`Self::canonical`], in hexadecimal: equal for recipes that say the same.
+    ///
+    /// # Errors
+    /// As [`Self::canonical`].
+    pub fn hash(&self) -> Result<String, PipelineError> {
+        Ok(crate::hash::sha256_hex(self.canonical()?.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canonical_text_says_the_same() {
+        for name in Recipe::builtin_names() {
+            let recipe = Recipe::builtin(name).unwrap();
+            assert_eq!(recipe.recipe.name, name);
+            let canonical = recipe.canonical().unwrap();
+            let again = Recipe::parse(&canonical, name).unwrap();
+            assert_eq!(again, recipe);
+            assert_eq!(again.hash().unwrap(), recipe.hash().unwrap());
+        }
+    }
+
+    #[test]
+    fn the_hash_sees_values_and_not_comments() {
+        let text = Recipe::builtin_text("efficientsegnet-small").unwrap();
+        let hash = |text: &str| Recipe::parse(text, "r").unwrap().hash().unwrap();
+        assert_eq!(hash(text), hash(&format!("# more\n{text}")));
+        assert_ne!(
+            hash(text),
+            hash(&text.replacen("margin_mm = [20, 20, 20]", "margin_mm = [20, 20, 21]", 1))
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Values of a recipe that parse but cannot be.
+
+use super::{Keep, Recipe, Role, Schedule, Stage, Training};
+use crate::PipelineError;
+use std::collections::BTreeSet;
+use viscera_image::LabelTable;
+
+/// Largest input of a network in voxels: 512³, eight times EfficientSegNet's. Keeps a hostile recipe from asking for more
+/// memory than any machine has.
+const MAX_VOXELS: usize = 1 << 27;
+/// Widest first level of a network.
+const MAX_FEATURES: usize = 128;
+
+pub(super) fn validate(recipe: &Recipe, source: &str) -> Result<(), PipelineError> {
+    let check = || -> Result<(), String> {
+        let table = recipe.label_table().map_err(|e| e.to_string())?;
+        if recipe.stages.is_empty() {
+            return Err("has no stage".to_owned());
+        }
+        let mut earlier = BTreeSet::new();
+        for stage in &recipe.stages {
+            check_stage(stage, &earlier, &table).map_err(|reason| format!("stage \"{}\": {reason}", stage.id))?;
+            if !earlier.insert(stage.id.as_str()) {
+                return Err(format!("two stages have the id \"{}\"", stage.id));
+            }
+        }
+        if recipe.stages.iter().filter(|s| s.role == Role::Segment).count() != 1 {
+            return Err("needs exactly one stage with role = \"segment\"".to_owned());
+        }
+        if recipe.stages.last().is_none_or(|s| s.role != Role::Segment) {
+            return Err("its last stage must have role = \"segment\"".to_owned());
+        }
+        for (id, training) in &recipe.training {
+            if recipe.stage(id).is_none() {
+                return Err(format!("[training.{id}] speaks of a stage that there is not"));
+            }
+            check_training(training).map_err(|reason| format!("[training.{id}]: {reason}"))?;
+        }
+        Ok(())
+    };
+    check().map_err(|reason| PipelineError::Recipe {
+        recipe: source.to_owned(),
+        line: None,
+        reason,
+    })
+}
+
+fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> Result<(), String> {
+    let name_ok = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if stage.id.is_empty() || !stage.id.chars().all(name_ok) {
+        return Err("an id consists of letters, digits, _ and -".to_owned());
+    }
+    if let Some(roi) = &stage.roi {
+        if !earlier.contains(roi.from.as_str()) {
+            return Err(format!("roi.from = \"{}\" is no earlier stage", roi.from));
+        }
+        if !roi.margin_mm.iter().all(|m| (0.0..=1000.0).contains(m)) {
+            return Err(format!("roi.margin_mm = {:?} is not between 0 and 1000", roi.margin_mm));
+        }
+    }
+    let [low, high] = stage.normalise.window_hu;
+    if !(low.is_finite() && high.is_finite() && low < high) {
+        return Err(format!("normalise.window_hu = [{low}, {high}] does not rise"));
+    }
+    let features = stage.network.base_features();
+    if !(4..=MAX_FEATURES).contains(&features) {
+        return Err(format!(
+            "network.base_features = {features} is not between 4 and {MAX_FEATURES}"
+        ));
+    }
+    if !(0.0..1.0).contains(&stage.network.dropout()) {
+        return Err(format!(
+            "network.dropout = {} is not in 0 ≤ p < 1",
+            stage.network.dropout()
+        ));
+    }
+    let size = stage.resample.size;
+    if size
+        .iter()
+        .try_fold(1usize, |n, &s| n.checked_mul(s))
+        .is_none_or(|n| n > MAX_VOXELS)
+    {
+        return Err(format!("resample.size = {size:?} has more than {MAX_VOXELS} voxels"));
+    }
+    let graph = stage.network.graph(1, table.entries().len());
+    if let Err(error) = graph.shapes(size) {
+        return Err(format!("resample.size = {size:?} does not suit the network: {error}"));
+    }
+    if !(stage.inference.threshold > 0.0 && stage.inference.threshold < 1.0) {
+        return Err(format!(
+            "inference.threshold = {} is not between 0 and 1",
+            stage.inference.threshold
+        ));
+    }
+    for rule in &stage.postprocess {
+        if let Keep::Named(names) = &rule.keep_largest
+            && let Some(unknown) = names.iter().find(|n| table.by_name(n).is_none())
+        {
+            return Err(format!("keep_largest: \"{unknown}\" is no class of {}", table.name()));
+        }
+        if !(rule.min_volume_mm3 >= 0.0 && rule.min_volume_mm3.is_finite()) {
+            return Err(format!("min_volume_mm3 = {} is not a volume", rule.min_volume_mm3));
+        }
+    }
+    Ok(())
+}
+
+fn check_training(training: &Training) -> Result<(), String> {
+    if training.epochs == 0 || training.iterations_per_epoch == 0 || training.batch_size == 0 {
+        return Err("epochs, iterations_per_epoch and batch_size must be at least 1".to_owned());
+    }
+    let loss = training.loss;
+    if !(loss.dice >= 0.0 && loss.focal >= 0.0 && loss.dice + loss.focal > 0.0) {
+        return Err("loss: weights must not be negative, nor all zero".to_owned());
+    }
+    if !(training.optimizer.lr() > 0.0 && training.optimizer.lr().is_finite()) {
+        return Err("optimizer: lr must be positive".to_owned());
+    }
+    if let Schedule::Steps(steps) = &training.schedule {
+        if steps.at.len() != steps.factors.len() {
+            return Err(format!(
+                "schedule: {} places for {} factors",
+                steps.at.len(),
+                steps.factors.len()
+            ));
+        }
+        if !steps.at.is_sorted() {
+            return Err("schedule: steps.at must rise".to_owned());
+        }
+    }
+    for (key, chance) in training.augment.chances() {
+        let Some(chance) = chance else { continue };
+        if !(0.0..=1.0).contains(&chance.probability) {
+            return Err(format!(
+                "augment.{key}: probability {} is not between 0 and 1",
+                chance.probability
+            ));
+        }
+        let [low, high] = chance.range;
+        if !(low.is_finite() && high.is_finite() && low <= high) {
+            return Err(format!("augment.{key}: range [{low}, {high}] does not rise"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(change: (&str, &str)) -> String {
+        let text = Recipe::builtin_text("flare21-efficientsegnet").unwrap();
+        assert!(text.contains(change.0));
+        Recipe::parse(&text.replacen(change.0, change.1, 1), "r")
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for (change, part) in [
+            (("from = \"coarse\"", "from = \"fine\""), "is no earlier stage"),
+            (("id = \"fine\"", "id = \"coarse\""), "two stages"),
+            (("role = \"segment\"", "role = \"localise\""), "exactly one stage"),
+            (("window_hu = [-325, 325]", "window_hu = [325, -325]"), "does not rise"),
+            (("size = [160, 160, 160]", "size = [4000, 4000, 4000]"), "voxels"),
+            (
+                ("size = [192, 192, 192]", "size = [192, 192, 8]"),
+                "does not suit the network",
+            ),
+            (("threshold = 0.5", "threshold = 1.0"), "between 0 and 1"),
+            (("\"liver\", ", "\"livre\", "), "is no class of flare13"),
+            (("[training.fine]", "[training.finer]"), "a stage that there is not"),
+            (("labels = \"flare13\"", "labels = \"flare99\""), "no label table"),
+            (("base_features = 8", "base_features = 100000"), "base_features"),
+            (("at = [0.66, 0.86]", "at = [0.66]"), "1 places for 2 factors"),
+        ] {
+            let found = error(change);
+            assert!(found.contains(part), "{found}");
+        }
+    }
+}
