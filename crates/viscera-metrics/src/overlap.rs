@@ -4,7 +4,7 @@ use crate::{MetricsError, check_same_grid};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use viscera_image::LabelMap;
+use viscera_image::{AnnotatedClasses, LabelMap};
 
 /// Voxels per parallel work item: large against the cost of merging three histograms.
 const CHUNK: usize = 1 << 18;
@@ -50,10 +50,10 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// Counts the overlap of each class in `classes` in one multi-threaded pass over both label maps.
+/// Counts the overlap of each class in `annotated` in one multi-threaded pass over both label maps.
 ///
-/// `classes` are the ids that the reference annotates; the result has one entry for each, also for ids that occur
-/// nowhere. Id 0 (background) is counted like any other when asked for. Voxels with other ids count as "not this
+/// `annotated` are the classes that were drawn in this reference; the result has one entry for each, also for ids that
+/// occur nowhere. Id 0 (background) is counted like any other when asked for. Voxels with other ids count as "not this
 /// class" and nothing more. The counts are exact and the same for any number of threads.
 ///
 /// # Errors
@@ -61,7 +61,7 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 pub fn overlap_per_class(
     reference: &LabelMap,
     prediction: &LabelMap,
-    classes: &[u8],
+    annotated: &AnnotatedClasses,
 ) -> Result<BTreeMap<u8, Overlap>, MetricsError> {
     check_same_grid(reference.geometry(), prediction.geometry())?;
     let total = reference.data().len() as u64;
@@ -84,7 +84,7 @@ pub fn overlap_per_class(
             n_ref,
         }
     };
-    Ok(classes.iter().map(|&class| (class, overlap(class))).collect())
+    Ok(annotated.iter().map(|class| (class, overlap(class))).collect())
 }
 
 /// Voxels per label id: in the reference, in the prediction, and where both agree.
@@ -150,6 +150,10 @@ mod tests {
     use proptest::prelude::*;
     use viscera_image::Geometry;
 
+    fn classes(ids: &[u8]) -> AnnotatedClasses {
+        ids.iter().copied().collect()
+    }
+
     fn row(labels: &[u8]) -> LabelMap {
         LabelMap::new(Geometry::ras([1, 1, labels.len()], [1.0; 3]), labels.to_vec()).unwrap()
     }
@@ -158,7 +162,7 @@ mod tests {
     fn counts_by_hand() {
         let reference = row(&[0, 1, 1, 1, 2, 2, 0, 0]);
         let prediction = row(&[1, 1, 1, 0, 1, 2, 0, 3]);
-        let found = overlap_per_class(&reference, &prediction, &[1, 2, 4]).unwrap();
+        let found = overlap_per_class(&reference, &prediction, &classes(&[1, 2, 4])).unwrap();
         assert_eq!(
             found[&1],
             Overlap {
@@ -200,7 +204,7 @@ mod tests {
 
     #[test]
     fn empty_masks_follow_the_stated_rule() {
-        let found = overlap_per_class(&row(&[0, 1]), &row(&[2, 0]), &[1, 2, 3]).unwrap();
+        let found = overlap_per_class(&row(&[0, 1]), &row(&[2, 0]), &classes(&[1, 2, 3])).unwrap();
         assert_eq!(
             [found[&1].dice(), found[&2].dice(), found[&3].dice()],
             [Some(0.0), Some(0.0), None]
@@ -216,7 +220,7 @@ mod tests {
         // Longer than one work item and no multiple of it or of a group.
         let labels: Vec<u8> = (0..2 * CHUNK + 21).map(|i| (i / 1000 % 3) as u8).collect();
         let shifted: Vec<u8> = (0..2 * CHUNK + 21).map(|i| ((i + 250) / 1000 % 3) as u8).collect();
-        let found = overlap_per_class(&row(&labels), &row(&shifted), &[0, 1, 2]).unwrap();
+        let found = overlap_per_class(&row(&labels), &row(&shifted), &classes(&[0, 1, 2])).unwrap();
         for class in 0..3 {
             assert_eq!(found[&class], naive(&labels, &shifted, class));
         }
@@ -263,7 +267,7 @@ mod tests {
             length in 1usize..400,
         ) {
             let (a, b) = (labels(&a, length), labels(&b, length));
-            let found = overlap_per_class(&row(&a), &row(&b), &[0, 1, 2, 255]).unwrap();
+            let found = overlap_per_class(&row(&a), &row(&b), &classes(&[0, 1, 2, 255])).unwrap();
             for (&class, overlap) in &found {
                 prop_assert_eq!(*overlap, naive(&a, &b, class));
             }

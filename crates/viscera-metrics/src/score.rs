@@ -3,7 +3,7 @@
 use crate::{MetricsError, Overlap, overlap_per_class};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use viscera_image::{Geometry, LabelMap};
+use viscera_image::{AnnotatedClasses, Geometry, LabelMap};
 
 /// How far two corners of one grid may differ per world axis, in mm.
 ///
@@ -81,7 +81,7 @@ pub struct CaseScore {
 }
 
 impl CaseScore {
-    /// Scores `prediction` against `reference` for the ids in `annotated`.
+    /// Scores `prediction` against `reference` for the classes in `annotated`.
     ///
     /// `annotated` names every class that was drawn in this reference, whether or not it occurs; see the crate's
     /// documentation for the rules. Volumes are voxel counts times the reference's voxel volume. The two names are
@@ -94,7 +94,7 @@ impl CaseScore {
         prediction_file: impl Into<String>,
         reference: &LabelMap,
         prediction: &LabelMap,
-        annotated: &[u8],
+        annotated: &AnnotatedClasses,
     ) -> Result<Self, MetricsError> {
         let ml = reference.geometry().voxel_volume_mm3() / 1000.0;
         let metrics = overlap_per_class(reference, prediction, annotated)?
@@ -122,6 +122,10 @@ impl CaseScore {
 mod tests {
     use super::*;
 
+    fn liver() -> AnnotatedClasses {
+        [1].into_iter().collect()
+    }
+
     fn map(geometry: Geometry, data: &[u8]) -> LabelMap {
         LabelMap::new(geometry, data.to_vec()).unwrap()
     }
@@ -134,7 +138,7 @@ mod tests {
             "p",
             &map(grid.clone(), &[1, 1, 1, 0]),
             &map(grid, &[1, 0, 0, 0]),
-            &[1],
+            &liver(),
         );
         let class = &score.unwrap().metrics[&1];
         assert_eq!((class.volume_ref_ml, class.volume_pred_ml), (0.015, 0.005));
@@ -175,7 +179,7 @@ mod tests {
     fn another_shape_is_refused() {
         let a = map(Geometry::ras([1, 2, 3], [1.0; 3]), &[0; 6]);
         let b = map(Geometry::ras([3, 2, 1], [1.0; 3]), &[0; 6]);
-        let error = CaseScore::measure("r", "p", &a, &b, &[1]).unwrap_err();
+        let error = CaseScore::measure("r", "p", &a, &b, &liver()).unwrap_err();
         assert_eq!(
             error,
             MetricsError::ShapeMismatch {

@@ -137,7 +137,14 @@ mod tests {
 
     fn case(reference: [u8; 4], prediction: [u8; 4], annotated: &[u8]) -> CaseScore {
         let map = |data: [u8; 4]| LabelMap::new(Geometry::ras([1, 2, 2], [1.0; 3]), data.to_vec()).unwrap();
-        CaseScore::measure("r", "p", &map(reference), &map(prediction), annotated).unwrap()
+        CaseScore::measure(
+            "r",
+            "p",
+            &map(reference),
+            &map(prediction),
+            &annotated.iter().copied().collect(),
+        )
+        .unwrap()
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn scores_and_means_equal_numpy() {
             let (reference, prediction) = (format!("{name}_ref.u8"), format!("{name}_pred.u8"));
             let map = |file: &str| LabelMap::new(Geometry::ras(shape, spacing), fixture(file)).unwrap();
             let (r, p) = (map(&reference), map(&prediction));
-            CaseScore::measure(reference, prediction, &r, &p, &annotated).unwrap()
+            CaseScore::measure(reference, prediction, &r, &p, &annotated.into_iter().collect()).unwrap()
         })
         .collect();
     for (score, case) in scores.iter().zip(cases) {
