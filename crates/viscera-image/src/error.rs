@@ -36,4 +36,44 @@ pub enum ImageError {
         /// Shape of the grid.
         shape: [usize; 3],
     },
+    /// Not one letter of each of R/L, A/P and S/I.
+    #[error("\"{code}\" is no orientation code such as RAS or LPS")]
+    BadOrientation {
+        /// What was given.
+        code: String,
+    },
+    /// Not each of the axes 0, 1, 2 once.
+    #[error("{perm:?} is no permutation of the axes 0, 1, 2")]
+    BadPermutation {
+        /// What was given.
+        perm: [usize; 3],
+    },
+    /// An axis without positions cannot be resampled.
+    #[error("cannot resample an axis of {from} voxels to {to}")]
+    EmptyAxis {
+        /// Length before.
+        from: usize,
+        /// Length after.
+        to: usize,
+    },
+    /// A number that a computation cannot use.
+    #[error("{what} cannot be {value}")]
+    BadParameter {
+        /// Which one.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// Nothing to compute from.
+    #[error("no finite voxel to compute {what} from")]
+    NoVoxels {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The system has not that much memory.
+    #[error("{bytes} bytes of memory are not to be had")]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
 }

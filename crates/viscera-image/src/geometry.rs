@@ -61,7 +61,7 @@ impl Geometry {
             for b in a..3 {
                 let dot = dot(self.direction[a], self.direction[b]);
                 let want = if a == b { 1.0 } else { 0.0 };
-                if !((dot - want).abs() <= 1e-3) {
+                if dot.is_nan() || (dot - want).abs() > 1e-3 {
                     return bad("directions are not orthonormal".to_owned());
                 }
             }
@@ -103,6 +103,21 @@ impl Geometry {
             world[2] - self.origin[2],
         ];
         std::array::from_fn(|axis| dot(delta, self.direction[axis]) / self.spacing[axis])
+    }
+
+    /// Checks that two grids are the same to a thousandth of a millimetre at all corners.
+    ///
+    /// # Errors
+    /// [`ImageError::GridMismatch`] when they are not.
+    pub fn require_same_grid(&self, other: &Self) -> Result<(), ImageError> {
+        if self.same_grid(other, 1e-3) {
+            Ok(())
+        } else {
+            Err(ImageError::GridMismatch {
+                left: self.shape,
+                right: other.shape,
+            })
+        }
     }
 
     /// Whether two grids have equal shape and lie within `tolerance_mm` of each other at all eight corners.

@@ -3,10 +3,27 @@
 //! Axis order is (z, y, x) in memory and in every public triple; lengths are millimetres; world points are
 //! `[right, anterior, superior]` (RAS+). CT intensities are Hounsfield units (HU).
 
+mod components;
+mod crop;
 mod error;
 mod geometry;
+mod intensity;
+mod orient;
+mod resample;
+mod trace;
 mod volume;
+mod voxel;
 
+pub use components::{Component, Components, components};
+pub use crop::{bounding_box, crop, cropped_geometry, paste};
 pub use error::ImageError;
 pub use geometry::{Box3, Geometry};
+pub use intensity::{Histogram, Moments, histogram, moments, percentiles, window, z_score};
+pub use orient::{AxisMap, Orientation};
+pub use resample::{
+    AxisTable, Convention, Tap, nearest_positions, resample_linear, resample_nearest, resampled_geometry,
+    shape_for_spacing,
+};
+pub use trace::{Step, Trace};
 pub use volume::{LabelMap, Volume};
+pub use voxel::{Intensity, Voxel};

@@ -32,6 +32,12 @@ impl<T: Copy> Volume<T> {
         Ok(Self { geometry, data })
     }
 
+    /// Joins voxels to a grid that was made from a valid one and has as many voxels.
+    pub(crate) fn from_valid(geometry: Geometry, data: Vec<T>) -> Self {
+        debug_assert!(geometry.validate().is_ok() && data.len() == geometry.len());
+        Self { geometry, data }
+    }
+
     /// A volume of one value.
     ///
     /// # Errors

@@ -1,0 +1,121 @@
+//! Cutting a box out of a volume, pasting it back, and finding the box of what matters.
+
+use crate::{Box3, Geometry, ImageError, Volume, Voxel};
+use rayon::prelude::*;
+
+impl Box3 {
+    /// Checks that the box has at least one voxel and lies inside a grid.
+    ///
+    /// # Errors
+    /// [`ImageError::BadBox`] when it does not.
+    pub fn check(&self, shape: [usize; 3]) -> Result<(), ImageError> {
+        if (0..3).all(|a| self.start[a] < self.end[a] && self.end[a] <= shape[a]) {
+            Ok(())
+        } else {
+            Err(ImageError::BadBox {
+                start: self.start,
+                end: self.end,
+                shape,
+            })
+        }
+    }
+
+    /// The smallest box that holds both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self {
+            start: std::array::from_fn(|a| self.start[a].min(other.start[a])),
+            end: std::array::from_fn(|a| self.end[a].max(other.end[a])),
+        }
+    }
+}
+
+/// The grid of a box of `source`; its voxels keep their places in the world.
+///
+/// # Errors
+/// [`ImageError::BadBox`] when the box is empty or reaches outside.
+pub fn cropped_geometry(source: &Geometry, region: &Box3) -> Result<Geometry, ImageError> {
+    region.check(source.shape)?;
+    Ok(Geometry {
+        shape: region.shape(),
+        origin: source.world_of(region.start.map(|i| i as f64)),
+        ..source.clone()
+    })
+}
+
+/// The part of a volume inside a box.
+///
+/// ```
+/// use viscera_image::{crop, paste, Box3, Geometry, Volume};
+/// let volume = Volume::new(Geometry::ras([1, 2, 3], [1.0; 3]), vec![1u8, 2, 3, 4, 5, 6])?;
+/// let region = Box3 { start: [0, 1, 1], end: [1, 2, 3] };
+/// let part = crop(&volume, &region)?;
+/// assert_eq!(part.data(), [5, 6]);
+/// let mut whole = Volume::filled(volume.geometry().clone(), 0u8)?;
+/// paste(&part, &mut whole, &region)?;
+/// assert_eq!(whole.data(), [0, 0, 0, 0, 5, 6]);
+/// # Ok::<(), viscera_image::ImageError>(())
+/// ```
+///
+/// # Errors
+/// [`ImageError::BadBox`] when the box is empty or reaches outside.
+pub fn crop<T: Voxel>(volume: &Volume<T>, region: &Box3) -> Result<Volume<T>, ImageError> {
+    let geometry = cropped_geometry(volume.geometry(), region)?;
+    let [_, ny, nx] = geometry.shape;
+    let mut data = vec![T::default(); geometry.len()];
+    data.par_chunks_mut(ny * nx).enumerate().for_each(|(z, plane)| {
+        for (y, row) in plane.chunks_exact_mut(nx).enumerate() {
+            let at = volume.offset([region.start[0] + z, region.start[1] + y, region.start[2]]);
+            row.copy_from_slice(&volume.data()[at..at + nx]);
+        }
+    });
+    Ok(Volume::from_valid(geometry, data))
+}
+
+/// Writes `part` over the voxels of `whole` inside a box: the inverse of [`crop`].
+///
+/// # Errors
+/// [`ImageError::BadBox`] when the box is empty or reaches outside; [`ImageError::GridMismatch`] when `part` does not lie
+/// on the grid of that box.
+pub fn paste<T: Voxel>(part: &Volume<T>, whole: &mut Volume<T>, region: &Box3) -> Result<(), ImageError> {
+    part.geometry()
+        .require_same_grid(&cropped_geometry(whole.geometry(), region)?)?;
+    let [_, whole_ny, whole_nx] = whole.shape();
+    let [nz, ny, nx] = part.shape();
+    let planes = whole.data_mut().par_chunks_mut(whole_ny * whole_nx);
+    planes
+        .skip(region.start[0])
+        .take(nz)
+        .enumerate()
+        .for_each(|(z, plane)| {
+            for y in 0..ny {
+                let from = (z * ny + y) * nx;
+                let to = (region.start[1] + y) * whole_nx + region.start[2];
+                plane[to..to + nx].copy_from_slice(&part.data()[from..from + nx]);
+            }
+        });
+    Ok(())
+}
+
+/// The smallest box that holds all voxels for which `inside` is true, or `None` when there are none.
+pub fn bounding_box<T: Voxel>(volume: &Volume<T>, inside: impl Fn(T) -> bool + Sync) -> Option<Box3> {
+    let [_, ny, nx] = volume.shape();
+    let planes = volume.data().par_chunks(ny * nx).enumerate();
+    planes
+        .filter_map(|(z, plane)| {
+            let mut found: Option<Box3> = None;
+            for (y, row) in plane.chunks_exact(nx).enumerate() {
+                let Some(first) = row.iter().position(|&v| inside(v)) else {
+                    continue;
+                };
+                let last = row.iter().rposition(|&v| inside(v)).unwrap_or(first);
+                let here = Box3 {
+                    start: [z, y, first],
+                    end: [z + 1, y + 1, last + 1],
+                };
+                found = Some(found.map_or(here, |b| b.union(&here)));
+            }
+            found
+        })
+        .reduce_with(|a, b| a.union(&b))
+}
