@@ -36,6 +36,14 @@ pub enum ImageError {
         /// Shape of the grid.
         shape: [usize; 3],
     },
+    /// A table of labels with ids or names that cannot be.
+    #[error("label table \"{table}\": {reason}")]
+    BadLabels {
+        /// Name of the table.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Not one letter of each of R/L, A/P and S/I.
     #[error("\"{code}\" is no orientation code such as RAS or LPS")]
     BadOrientation {

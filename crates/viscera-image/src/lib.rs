@@ -8,6 +8,7 @@ mod crop;
 mod error;
 mod geometry;
 mod intensity;
+mod labels;
 mod orient;
 mod resample;
 mod trace;
@@ -19,6 +20,7 @@ pub use crop::{bounding_box, crop, cropped_geometry, paste};
 pub use error::ImageError;
 pub use geometry::{Box3, Geometry};
 pub use intensity::{Histogram, Moments, histogram, moments, percentiles, window, z_score};
+pub use labels::{AnnotatedClasses, LabelEntry, LabelTable};
 pub use orient::{AxisMap, Orientation};
 pub use resample::{
     AxisTable, Convention, Tap, nearest_positions, resample_linear, resample_nearest, resampled_geometry,
