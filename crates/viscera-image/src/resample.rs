@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// How two grids over one extent correspond; see the [module documentation](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Convention {
     /// Outer edges of the outermost voxels coincide.
     HalfPixel,

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 /// One change of the grid.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Axes permuted and flipped.
     Orient(AxisMap),

@@ -9,12 +9,11 @@ mod training;
 mod validate;
 
 pub use stage::{
-    Activation, Convention, Inference, Keep, Mode, NetworkSpec, Normalise, Orient, PostRule, Resample, RoiSpec, Role,
-    Stage, ZScore,
+    Activation, Inference, Keep, Mode, NetworkSpec, Normalise, Orient, PostRule, Resample, RoiSpec, Role, Stage, ZScore,
 };
 pub use training::{
-    Adam, Augment, Axis, Chance, Cosine, Loss, Mirror, Optimizer, Poly, Profile, Schedule, Sgd, Steps, Supervision,
-    Training,
+    AdamSettings, Augment, Axis, Chance, LossSettings, Mirror, OptimizerSettings, Profile, Schedule, Supervision,
+    TrainingSettings,
 };
 
 use crate::PipelineError;
@@ -46,7 +45,7 @@ pub struct Recipe {
     pub stages: Vec<Stage>,
     /// How each stage is trained, by the stage's id.
     #[serde(default)]
-    pub training: BTreeMap<String, Training>,
+    pub training: BTreeMap<String, TrainingSettings>,
 }
 
 /// The `[recipe]` table.

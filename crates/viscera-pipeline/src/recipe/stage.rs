@@ -1,6 +1,7 @@
 //! One network of a recipe: what it sees, what it is, how its answer is read.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use viscera_image::Convention;
 use viscera_net::Graph;
 use viscera_net::builders::{CoarseUnet, EfficientSegNet, Plane};
 
@@ -66,18 +67,8 @@ pub struct RoiSpec {
 pub struct Resample {
     /// Voxels `[z, y, x]`, whatever the spacing becomes.
     pub size: [usize; 3],
-    /// Where the new voxels lie.
+    /// How the two grids correspond.
     pub convention: Convention,
-}
-
-/// Where the voxels of a resized grid lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Convention {
-    /// First and last voxel centres stay where they are.
-    AlignCorners,
-    /// The outer faces of first and last voxel stay where they are.
-    HalfPixel,
 }
 
 /// How HU become network input, after resampling.

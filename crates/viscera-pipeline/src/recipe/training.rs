@@ -5,172 +5,215 @@ use serde::{Deserialize, Serialize};
 /// A `[training.ID]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Training {
-    /// Who says what is right.
+pub struct TrainingSettings {
+    /// Which kind of supervision.
+    #[serde(default)]
     pub supervision: Supervision,
-    /// What is minimised.
-    pub loss: Loss,
-    /// How parameters move.
-    pub optimizer: Optimizer,
-    /// How the learning rate changes.
+    /// Terms of the loss and their weights.
+    pub loss: LossSettings,
+    /// The optimiser.
+    pub optimizer: OptimizerSettings,
+    /// How the learning rate falls.
+    #[serde(default)]
     pub schedule: Schedule,
-    /// Number of epochs.
-    pub epochs: usize,
+    /// Share of the run over which the learning rate rises from 0 to its full value, 0 to 1.
+    #[serde(default)]
+    pub warmup: f64,
+    /// Epochs.
+    pub epochs: u64,
     /// Optimiser steps per epoch.
-    pub iterations_per_epoch: usize,
+    pub iterations_per_epoch: u64,
     /// Samples per step.
     pub batch_size: usize,
-    /// Largest norm of the whole gradient; longer ones are shortened to it. None without.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gradient_clip: Option<f64>,
     /// Random changes of the samples.
     #[serde(default)]
     pub augment: Augment,
-    /// Seed of weights, order and changes.
+    /// Seed of fresh weights, of the order of cases and of their random changes.
     #[serde(default)]
     pub seed: u64,
-}
-
-/// Who says what is right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Supervision {
-    /// Labels only; classes that a case does not annotate are left out of its loss.
-    Supervised,
-}
-
-/// Weights of the parts of the loss; 0 leaves one out.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Loss {
-    /// 1 − soft Dice with squared denominator, mean over samples and annotated classes.
-    pub dice: f64,
-    /// Focal loss per voxel (Lin et al. 2017).
-    #[serde(default)]
-    pub focal: f64,
-    /// α of the focal loss: weight of foreground, 1 − α that of background.
-    #[serde(default = "half")]
-    pub focal_alpha: f64,
-    /// γ of the focal loss.
+    /// Longest gradient (2-norm over all parameters); longer ones are shortened to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f32>,
+    /// Decay per step of the moving average of the weights; validation and the result use the average when set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f32>,
+    /// Epochs between validations. The last epoch always ends with one.
+    #[serde(default = "one")]
+    pub validate_every: u64,
+    /// Spacing in mm at which cases are held in memory; an axis that is coarser in the file stays as it is.
+    /// Samples are drawn from there, so about half the network's voxel is enough.
     #[serde(default = "two")]
-    pub focal_gamma: f64,
+    pub cache_spacing_mm: f64,
 }
 
-fn half() -> f64 {
-    0.5
+fn one() -> u64 {
+    1
 }
 
 fn two() -> f64 {
     2.0
 }
 
-/// How parameters move.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+impl TrainingSettings {
+    /// Optimiser steps of the whole run.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.epochs.saturating_mul(self.iterations_per_epoch)
+    }
+}
+
+/// Kinds of supervision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Optimizer {
-    /// Adam (Kingma and Ba 2015).
-    Adam(Adam),
+#[non_exhaustive]
+pub enum Supervision {
+    /// Every case is labelled, each for the classes that it annotates.
+    #[default]
+    Supervised,
+}
+
+/// Terms of the loss and their weights; a weight of 0 leaves a term out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSettings {
+    /// Weight of the Dice term, 1 − soft Dice with squared denominator.
+    pub dice: f32,
+    /// Weight of the focal term (Lin et al. 2017).
+    #[serde(default)]
+    pub focal: f32,
+    /// Added to both sides of the Dice fraction, in voxels.
+    #[serde(default = "tiny")]
+    pub smooth: f32,
+    /// Whether Dice sums run over the whole batch.
+    #[serde(default)]
+    pub batch_dice: bool,
+    /// Weight of both kinds of voxels in the focal term.
+    #[serde(default = "half")]
+    pub focal_alpha: f32,
+    /// Exponent of the focal term.
+    #[serde(default = "gamma")]
+    pub focal_gamma: f32,
+}
+
+fn tiny() -> f32 {
+    1e-8
+}
+
+fn half() -> f32 {
+    0.5
+}
+
+fn gamma() -> f32 {
+    2.0
+}
+
+/// How parameters move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum OptimizerSettings {
+    /// Kingma and Ba 2015; weight decay is added to the gradient (L2).
+    Adam(AdamSettings),
+    /// Loshchilov and Hutter 2019; weight decay shrinks the weights themselves.
+    Adamw(AdamSettings),
     /// Stochastic gradient descent with momentum.
-    Sgd(Sgd),
+    Sgd {
+        /// Learning rate.
+        lr: f64,
+        /// Share of the last direction that stays.
+        #[serde(default)]
+        momentum: f64,
+        /// Looks ahead along the momentum.
+        #[serde(default)]
+        nesterov: bool,
+        /// Added to the gradient (L2).
+        #[serde(default)]
+        weight_decay: f64,
+    },
 }
 
-/// Settings of Adam.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Values of Adam and AdamW.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Adam {
-    /// Learning rate at the start.
+pub struct AdamSettings {
+    /// Learning rate.
     pub lr: f64,
-    /// Decay of the first and second moment.
+    /// Decay of the first and second moments.
+    #[serde(default = "betas")]
     pub betas: [f64; 2],
-    /// L2 penalty added to the gradient (not decoupled).
+    /// Weight decay.
     #[serde(default)]
     pub weight_decay: f64,
+    /// Added to the root of the second moment.
+    #[serde(default = "eps")]
+    pub eps: f64,
 }
 
-/// Settings of SGD.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sgd {
-    /// Learning rate at the start.
-    pub lr: f64,
-    /// Momentum.
-    pub momentum: f64,
-    /// Nesterov's form.
-    #[serde(default)]
-    pub nesterov: bool,
-    /// L2 penalty added to the gradient.
-    #[serde(default)]
-    pub weight_decay: f64,
+fn betas() -> [f64; 2] {
+    [0.9, 0.999]
 }
 
-impl Optimizer {
-    /// Learning rate at the start.
+fn eps() -> f64 {
+    1e-8
+}
+
+impl OptimizerSettings {
+    /// The learning rate before any schedule.
     #[must_use]
     pub fn lr(&self) -> f64 {
         match self {
-            Self::Adam(adam) => adam.lr,
-            Self::Sgd(sgd) => sgd.lr,
+            Self::Adam(adam) | Self::Adamw(adam) => adam.lr,
+            Self::Sgd { lr, .. } => *lr,
         }
     }
 }
 
-/// How the learning rate changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// How the learning rate falls.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Schedule {
-    /// From each fraction of the training on, the start's rate times the factor beside it.
-    Steps(Steps),
-    /// (1 − progress)^power.
-    Poly(Poly),
-    /// Half a cosine from 1 down to `end`.
-    Cosine(Cosine),
-}
-
-/// Settings of the stepwise schedule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Steps {
-    /// Fractions of the training, rising, between 0 and 1.
-    pub at: Vec<f64>,
-    /// Factors of the start's rate, one per fraction.
-    pub factors: Vec<f64>,
-}
-
-/// Settings of the polynomial schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Poly {
-    /// The exponent; 0.9 in nnU-Net.
-    pub power: f64,
-}
-
-/// Settings of the cosine schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cosine {
-    /// Factor at the end.
-    pub end: f64,
+    /// It does not.
+    #[default]
+    Constant,
+    /// Factor 1, then `factors[i]` from the share `at[i]` of the run on.
+    Steps {
+        /// Rising shares of the run, 0 to 1.
+        at: Vec<f64>,
+        /// One factor each, of the base rate.
+        factors: Vec<f64>,
+    },
+    /// `(1 − t)^power` (nnU-Net: 0.9).
+    Poly {
+        /// The exponent.
+        power: f64,
+    },
+    /// Half a cosine wave from 1 down to `floor` (Loshchilov and Hutter 2017).
+    Cosine {
+        /// Factor at the end.
+        #[serde(default)]
+        floor: f64,
+    },
 }
 
 impl Schedule {
-    /// Factor of the start's learning rate after `progress` of the training, 0 to 1 (values beyond count as the end).
+    /// The factor when the share `done` (0 to 1) of the run is over; rises linearly from 0 within the share `warmup`.
     #[must_use]
-    pub fn factor(&self, progress: f64) -> f64 {
-        let progress = progress.clamp(0.0, 1.0);
-        match self {
-            Self::Steps(steps) => {
-                let passed = steps.at.iter().take_while(|at| **at <= progress).count();
-                passed
-                    .checked_sub(1)
-                    .and_then(|i| steps.factors.get(i))
-                    .copied()
-                    .unwrap_or(1.0)
-            }
-            Self::Poly(poly) => (1.0 - progress).powf(poly.power),
-            Self::Cosine(cosine) => {
-                cosine.end + (1.0 - cosine.end) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
-            }
-        }
+    pub fn factor(&self, done: f64, warmup: f64) -> f64 {
+        let t = done.clamp(0.0, 1.0);
+        let rise = if t < warmup { t / warmup } else { 1.0 };
+        let fall = match self {
+            Self::Constant => 1.0,
+            Self::Steps { at, factors } => at
+                .iter()
+                .zip(factors)
+                .rev()
+                .find(|(at, _)| t >= **at)
+                .map_or(1.0, |(_, &factor)| factor),
+            Self::Poly { power } => (1.0 - t).powf(*power),
+            Self::Cosine { floor } => floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * t).cos()),
+        };
+        rise * fall
     }
 }
 
@@ -192,6 +235,19 @@ pub struct Augment {
     /// Shift along each axis in mm, each drawn for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shift_mm: Option<Chance>,
+    /// Further scale along each axis, each drawn for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stretch: Option<Chance>,
+    /// Smooth random deformation: standard deviation in mm of the shifts of a cubic B-spline's control points, which lie
+    /// 60 mm apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic_mm: Option<Chance>,
+    /// Fraction of the scan's height that is left when it is cut at both ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_height: Option<Chance>,
+    /// Fraction of the scan's width and depth that is left, each drawn for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_width: Option<Chance>,
     /// Mirroring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
@@ -219,6 +275,25 @@ pub struct Augment {
     /// HU added inside each organ, drawn per organ, before windowing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organ_shift_hu: Option<Chance>,
+    /// Factor of the contrast inside each organ about its mean, drawn per organ, before windowing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organ_contrast: Option<Chance>,
+    /// Random rising curve from HU to HU that keeps air, −150 and 325 HU: natural logarithm of the greatest change of
+    /// slope between them. Stands for contrast phases and tube voltages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tissue_curve: Option<Chance>,
+    /// Thickness in mm of the slices that the scan seems to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice_mm: Option<Chance>,
+    /// Share of the unsharp mask that is added, as sharp reconstruction kernels do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharpen: Option<Chance>,
+    /// Standard deviation in HU of noise with a grain of about two voxels, before windowing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_hu: Option<Chance>,
+    /// Share of the way to the border of the scan that each side of the box moves, after `roi_margin_mm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roi_growth: Option<Chance>,
     /// Growth of the box around the labels in mm, drawn per side; the stage's `roi.margin_mm` where it is not drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roi_margin_mm: Option<Chance>,
@@ -278,6 +353,9 @@ pub enum Profile {
     EfficientSegNet,
     /// nnU-Net's rotation, scale, noise, blur, brightness, contrast, low resolution and gamma, without its mirroring.
     Standard,
+    /// `standard` and more, stronger: for few scans, or synthetic ones that should prepare for real ones. Adds deformation,
+    /// brightness and contrast of organs and tissues, thick slices, noise, cut fields of view and loose boxes.
+    Robust,
 }
 
 impl Augment {
@@ -290,6 +368,10 @@ impl Augment {
             rotate_deg: self.rotate_deg.or(base.rotate_deg),
             scale: self.scale.or(base.scale),
             shift_mm: self.shift_mm.or(base.shift_mm),
+            stretch: self.stretch.or(base.stretch),
+            elastic_mm: self.elastic_mm.or(base.elastic_mm),
+            cut_height: self.cut_height.or(base.cut_height),
+            cut_width: self.cut_width.or(base.cut_width),
             mirror: self.mirror.clone().or(base.mirror),
             noise_std: self.noise_std.or(base.noise_std),
             blur_sigma: self.blur_sigma.or(base.blur_sigma),
@@ -299,16 +381,26 @@ impl Augment {
             gamma: self.gamma.or(base.gamma),
             gamma_inverted: self.gamma_inverted.or(base.gamma_inverted),
             organ_shift_hu: self.organ_shift_hu.or(base.organ_shift_hu),
+            organ_contrast: self.organ_contrast.or(base.organ_contrast),
+            tissue_curve: self.tissue_curve.or(base.tissue_curve),
+            slice_mm: self.slice_mm.or(base.slice_mm),
+            sharpen: self.sharpen.or(base.sharpen),
+            noise_hu: self.noise_hu.or(base.noise_hu),
+            roi_growth: self.roi_growth.or(base.roi_growth),
             roi_margin_mm: self.roi_margin_mm.or(base.roi_margin_mm),
         }
     }
 
     /// The changes with a probability and a range, by their keys.
-    pub(super) fn chances(&self) -> [(&'static str, Option<Chance>); 12] {
+    pub(super) fn chances(&self) -> [(&'static str, Option<Chance>); 22] {
         [
             ("rotate_deg", self.rotate_deg),
             ("scale", self.scale),
             ("shift_mm", self.shift_mm),
+            ("stretch", self.stretch),
+            ("elastic_mm", self.elastic_mm),
+            ("cut_height", self.cut_height),
+            ("cut_width", self.cut_width),
             ("noise_std", self.noise_std),
             ("blur_sigma", self.blur_sigma),
             ("brightness", self.brightness),
@@ -317,6 +409,12 @@ impl Augment {
             ("gamma", self.gamma),
             ("gamma_inverted", self.gamma_inverted),
             ("organ_shift_hu", self.organ_shift_hu),
+            ("organ_contrast", self.organ_contrast),
+            ("tissue_curve", self.tissue_curve),
+            ("slice_mm", self.slice_mm),
+            ("sharpen", self.sharpen),
+            ("noise_hu", self.noise_hu),
+            ("roi_growth", self.roi_growth),
             ("roi_margin_mm", self.roi_margin_mm),
         ]
     }
@@ -345,6 +443,60 @@ impl Profile {
                 gamma_inverted: chance(0.1, 0.7, 1.5),
                 ..Augment::default()
             },
+            Self::Robust => Augment {
+                rotate_deg: chance(0.4, -20.0, 20.0),
+                scale: chance(0.4, 0.75, 1.3),
+                stretch: chance(0.3, 0.85, 1.2),
+                shift_mm: chance(0.3, -20.0, 20.0),
+                elastic_mm: chance(0.4, 2.0, 8.0),
+                cut_height: chance(0.4, 0.4, 1.0),
+                cut_width: chance(0.2, 0.75, 1.0),
+                roi_margin_mm: chance(0.7, -10.0, 50.0),
+                roi_growth: chance(0.1, 0.2, 1.0),
+                organ_shift_hu: chance(0.3, -60.0, 60.0),
+                organ_contrast: chance(0.2, 0.7, 1.4),
+                tissue_curve: chance(0.5, 0.1, 0.9),
+                slice_mm: chance(0.3, 3.0, 8.0),
+                sharpen: chance(0.15, 0.5, 2.0),
+                noise_hu: chance(0.5, 5.0, 40.0),
+                ..Self::Standard.changes()
+            },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_take_their_published_values() {
+        let steps = Schedule::Steps {
+            at: vec![0.66, 0.86],
+            factors: vec![0.1, 0.05],
+        };
+        assert_eq!(
+            [0.0, 0.65, 0.66, 0.85, 0.86, 1.0].map(|t| steps.factor(t, 0.0)),
+            [1.0, 1.0, 0.1, 0.1, 0.05, 0.05]
+        );
+        let poly = Schedule::Poly { power: 0.9 };
+        assert!((poly.factor(0.5, 0.0) - 0.5f64.powf(0.9)).abs() < 1e-12 && poly.factor(1.2, 0.0) == 0.0);
+        let cosine = Schedule::Cosine { floor: 0.2 };
+        assert!((cosine.factor(0.5, 0.0) - 0.6).abs() < 1e-12 && (cosine.factor(1.0, 0.0) - 0.2).abs() < 1e-12);
+        assert_eq!(Schedule::Constant.factor(0.05, 0.1), 0.5);
+    }
+
+    #[test]
+    fn a_change_that_is_given_replaces_the_profiles() {
+        let off = Chance::new(0.0, [0.0, 0.0]);
+        let augment = Augment {
+            profile: Profile::Standard,
+            noise_std: Some(off),
+            ..Augment::default()
+        };
+        let effective = augment.effective();
+        assert_eq!(effective.noise_std, Some(off));
+        assert_eq!(effective.scale, Some(Chance::new(0.2, [0.7, 1.4])));
+        assert_eq!(effective.mirror, None);
     }
 }

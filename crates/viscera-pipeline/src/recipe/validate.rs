@@ -1,6 +1,6 @@
 //! Values of a recipe that parse but cannot be.
 
-use super::{Keep, Recipe, Role, Schedule, Stage, Training};
+use super::{Keep, OptimizerSettings, Recipe, Role, Schedule, Stage, TrainingSettings};
 use crate::PipelineError;
 use std::collections::BTreeSet;
 use viscera_image::LabelTable;
@@ -105,28 +105,63 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
     Ok(())
 }
 
-fn check_training(training: &Training) -> Result<(), String> {
-    if training.epochs == 0 || training.iterations_per_epoch == 0 || training.batch_size == 0 {
-        return Err("epochs, iterations_per_epoch and batch_size must be at least 1".to_owned());
+fn check_training(training: &TrainingSettings) -> Result<(), String> {
+    if training.steps() == 0 || training.batch_size == 0 || training.validate_every == 0 {
+        return Err("epochs, iterations_per_epoch, batch_size and validate_every must be at least 1".to_owned());
     }
-    let loss = training.loss;
-    if !(loss.dice >= 0.0 && loss.focal >= 0.0 && loss.dice + loss.focal > 0.0) {
-        return Err("loss: weights must not be negative, nor all zero".to_owned());
+    let loss = &training.loss;
+    let values = [loss.dice, loss.focal, loss.smooth, loss.focal_alpha, loss.focal_gamma];
+    if !(values.iter().all(|v| v.is_finite() && *v >= 0.0) && loss.dice + loss.focal > 0.0 && loss.smooth > 0.0) {
+        return Err("loss: values must not be negative, a weight and smooth must be positive".to_owned());
     }
-    if !(training.optimizer.lr() > 0.0 && training.optimizer.lr().is_finite()) {
-        return Err("optimizer: lr must be positive".to_owned());
-    }
-    if let Schedule::Steps(steps) = &training.schedule {
-        if steps.at.len() != steps.factors.len() {
-            return Err(format!(
-                "schedule: {} places for {} factors",
-                steps.at.len(),
-                steps.factors.len()
-            ));
+    let share = |v: f64| (0.0..1.0).contains(&v);
+    let positive = |v: f64| v.is_finite() && v > 0.0;
+    let moments_fit = match &training.optimizer {
+        OptimizerSettings::Adam(a) | OptimizerSettings::Adamw(a) => {
+            a.betas.iter().all(|b| share(*b)) && a.weight_decay >= 0.0 && positive(a.eps)
         }
-        if !steps.at.is_sorted() {
-            return Err("schedule: steps.at must rise".to_owned());
+        OptimizerSettings::Sgd {
+            momentum, weight_decay, ..
+        } => share(*momentum) && *weight_decay >= 0.0,
+    };
+    if !positive(training.optimizer.lr()) || !moments_fit {
+        return Err(format!("the optimizer {:?} cannot be", training.optimizer));
+    }
+    let schedule_fits = match &training.schedule {
+        Schedule::Constant => true,
+        Schedule::Steps { at, factors } => {
+            if at.len() != factors.len() {
+                return Err(format!("schedule: {} places for {} factors", at.len(), factors.len()));
+            }
+            at.is_sorted()
+                && at.iter().all(|t| (0.0..=1.0).contains(t))
+                && factors.iter().all(|f| f.is_finite() && *f >= 0.0)
         }
+        Schedule::Poly { power } => power.is_finite() && *power >= 0.0,
+        Schedule::Cosine { floor } => (0.0..=1.0).contains(floor),
+    };
+    if !schedule_fits {
+        return Err(format!("the schedule {:?} cannot be", training.schedule));
+    }
+    if !(0.0..=1.0).contains(&training.warmup) {
+        return Err(format!("warmup = {} is not between 0 and 1", training.warmup));
+    }
+    if training.clip_norm.is_some_and(|c| !(c > 0.0)) {
+        return Err("clip_norm must be positive".to_owned());
+    }
+    if training.ema.is_some_and(|d| !(0.0..1.0).contains(&d)) {
+        return Err("ema must lie in 0 ≤ d < 1".to_owned());
+    }
+    if !positive(training.cache_spacing_mm) {
+        return Err("cache_spacing_mm must be positive".to_owned());
+    }
+    if let Some(mirror) = &training.augment.mirror
+        && !(0.0..=1.0).contains(&mirror.probability)
+    {
+        return Err(format!(
+            "augment.mirror: probability {} is not between 0 and 1",
+            mirror.probability
+        ));
     }
     for (key, chance) in training.augment.chances() {
         let Some(chance) = chance else { continue };
