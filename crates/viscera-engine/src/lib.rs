@@ -1,31 +1,17 @@
-//! Runs a [`viscera_net::Graph`] on the CPU, forward and backward.
+//! Runs a [`viscera_net::Graph`] on the CPU, forward and backward, in f32 on all threads of rayon's pool.
+//!
+//! A graph becomes steps (`plan.rs`: norm, dropout and activation run as one, sums with the activation behind them),
+//! values lie in blocks of eight channels with a frame of zeros (`layout.rs`), every kind of convolution is one mechanism
+//! (`kernels/conv.rs`), and the instruction set is chosen in one place (`isa.rs`). All sums have an order that depends on
+//! shapes alone: the same bits come out for any number of threads.
+//!
+//! This is the only crate with `unsafe`: in the two inner kernels and where tasks share an output.
 
-use viscera_net::{Graph, NetError, Tensor, Weights};
+mod engine;
+mod isa;
+mod kernels;
+mod layout;
+mod plan;
 
-/// A network ready to run: its weights packed for the kernels of this machine.
-#[derive(Debug)]
-pub struct Engine {
-    graph: Graph,
-    weights: Weights,
-}
-
-impl Engine {
-    /// Prepares a graph with its weights.
-    ///
-    /// # Errors
-    /// When the weights do not fit the graph.
-    pub fn new(graph: &Graph, weights: &Weights) -> Result<Self, NetError> {
-        weights.check(graph)?;
-        Ok(Self { graph: graph.clone(), weights: weights.clone() })
-    }
-
-    /// Runs the network; gives one tensor per graph output.
-    ///
-    /// # Errors
-    /// When the input does not fit the graph.
-    pub fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
-        let shapes = self.graph.shapes(input.spatial())?;
-        let _ = &self.weights;
-        Ok(self.graph.outputs.iter().map(|o| { let (c, [z, y, x]) = shapes.nodes[o.0]; Tensor::zeros([input.shape()[0], c, z, y, x]) }).collect())
-    }
-}
+pub use engine::Engine;
+pub use isa::Isa;

@@ -47,4 +47,12 @@ pub enum NetError {
         /// What is wrong.
         reason: String,
     },
+    /// The library or device below an executor failed.
+    #[error("the {executor} executor failed: {reason}")]
+    Executor {
+        /// Which executor.
+        executor: &'static str,
+        /// What it said.
+        reason: String,
+    },
 }

@@ -36,12 +36,7 @@ impl Graph {
                 .map(|id| nodes.get(id.0).copied())
                 .collect::<Option<Vec<_>>>()
                 .ok_or_else(|| fail("reads a node that does not stand before it".to_owned()))?;
-            let first = || {
-                inputs
-                    .first()
-                    .copied()
-                    .ok_or_else(|| fail("has no input".to_owned()))
-            };
+            let first = || inputs.first().copied().ok_or_else(|| fail("has no input".to_owned()));
             let (channels, extent) = match &node.op {
                 Op::Input { channels } => (*channels, spatial),
                 Op::Conv(conv) => {
@@ -97,7 +92,9 @@ impl Graph {
                 }
             };
             if extent.contains(&0) {
-                return Err(fail(format!("an input of {spatial:?} voxels is too small: {extent:?} is left here")));
+                return Err(fail(format!(
+                    "an input of {spatial:?} voxels is too small: {extent:?} is left here"
+                )));
             }
             nodes.push((channels, extent));
         }

@@ -107,7 +107,9 @@ impl Weights {
                     name: name.clone(),
                     reason,
                 };
-                let view = file.tensor(&name).map_err(|_| wrong("missing in the weight file".to_owned()))?;
+                let view = file
+                    .tensor(&name)
+                    .map_err(|_| wrong("missing in the weight file".to_owned()))?;
                 if view.shape() != param.shape {
                     return Err(wrong(format!(
                         "has shape {:?} in the weight file, the network needs {:?}",
@@ -124,7 +126,14 @@ impl Weights {
 
 fn decode(view: &TensorView<'_>) -> Option<Vec<f32>> {
     match view.dtype() {
-        Dtype::F32 => Some(view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        Dtype::F32 => Some(
+            view.data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect(),
+        ),
         Dtype::BF16 => Some(
             view.data()
                 .as_chunks()

@@ -48,7 +48,15 @@ impl CoarseUnet {
             let up = g.resize_like(&format!("decoder.{level}.up"), x, skip, true);
             let joined = g.concat(&format!("decoder.{level}.concat"), &[skip, up]);
             let out = self.base_features << level;
-            x = g.residual(&format!("decoder.{level}.block0"), joined, out, K3, 1, true, self.dropout);
+            x = g.residual(
+                &format!("decoder.{level}.block0"),
+                joined,
+                out,
+                K3,
+                1,
+                true,
+                self.dropout,
+            );
         }
         let logits = g.conv("head", x, self.out_channels, [1; 3], [1; 3], false, 0.0);
         g.finish(vec![logits])

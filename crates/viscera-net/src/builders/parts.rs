@@ -152,12 +152,7 @@ impl GraphBuilder {
 
     /// Trilinear resize of `x` to the size of `like`.
     pub fn resize_like(&mut self, name: &str, x: NodeId, like: NodeId, align_corners: bool) -> NodeId {
-        self.push(
-            name,
-            Op::ResizeLike { align_corners },
-            vec![x, like],
-            self.channels(x),
-        )
+        self.push(name, Op::ResizeLike { align_corners }, vec![x, like], self.channels(x))
     }
 
     /// CN of `systems.md` §4.1: convolution without bias → instance norm without affine.

@@ -1,0 +1,604 @@
+//! The executor: walks the steps of a graph forward and backward.
+
+use crate::Isa;
+use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_pass};
+use crate::kernels::norm::{self, Affine, Statistics, Tail};
+use crate::kernels::weight_gradient::{bias_gradient, weight_gradient};
+use crate::kernels::{pointwise, pooling, resize};
+use crate::layout::{Blocked, BufferPool, Dims};
+use crate::plan::{Kind, Plan, Step, steps, window};
+use std::sync::Mutex;
+use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights, dropout_keeps};
+
+/// A network ready to run on this machine's CPU.
+#[derive(Debug)]
+pub struct Engine {
+    graph: Graph,
+    steps: Vec<Step>,
+    weights: Weights,
+    /// Forward weights of each step, packed for the kernels; empty where a step has none.
+    packed: Vec<Vec<PackedWeights>>,
+    isa: Isa,
+    pool: Mutex<BufferPool>,
+    tape: Option<Tape>,
+}
+
+/// What a forward pass in training mode leaves for the backward pass.
+#[derive(Debug)]
+struct Tape {
+    plan: Plan,
+    seed: u64,
+    values: Vec<Option<Blocked>>,
+    statistics: Vec<Option<Statistics>>,
+}
+
+impl Engine {
+    /// Prepares a graph with its weights.
+    ///
+    /// # Errors
+    /// When the weights do not fit the graph, or the graph has an operation that the engine does not know.
+    pub fn new(graph: &Graph, weights: &Weights) -> Result<Self, NetError> {
+        Self::with_isa(graph, weights, Isa::detect())
+    }
+
+    /// As [`Self::new`], with a chosen kernel path, for tests and comparisons. A path that this processor lacks falls
+    /// back to the plain one.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_isa(graph: &Graph, weights: &Weights, isa: Isa) -> Result<Self, NetError> {
+        let mut engine = Self {
+            graph: graph.clone(),
+            steps: steps(graph)?,
+            weights: Weights::default(),
+            packed: Vec::new(),
+            isa: if isa == Isa::Scalar { isa } else { Isa::detect() },
+            pool: Mutex::default(),
+            tape: None,
+        };
+        engine.set_parameters(weights)?;
+        Ok(engine)
+    }
+
+    /// Runs the network; gives one tensor per graph output.
+    ///
+    /// # Errors
+    /// When the input does not fit the graph.
+    pub fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
+        Ok(self.run_steps(input, None)?.0)
+    }
+
+    /// Peak of the memory that values take while the network runs once over `batch` samples of `spatial` voxels, in
+    /// bytes; weights and the input tensor are not counted.
+    ///
+    /// # Errors
+    /// Those of [`Graph::shapes`].
+    pub fn peak_value_bytes(&self, batch: usize, spatial: [usize; 3]) -> Result<usize, NetError> {
+        let plan = Plan::new(&self.graph, &self.steps, batch, spatial)?;
+        let bytes = |dims: Dims| dims.lanes() * size_of::<crate::layout::Lane>();
+        let mut left = plan.readers.clone();
+        let (mut live, mut peak) = (0, 0);
+        for step in &self.steps {
+            let in_place = step.in_place() && left[step.inputs[0].0] == 1;
+            if !in_place {
+                live += bytes(plan.dims(step.output));
+            }
+            peak = peak.max(live);
+            for (index, input) in step.reads().iter().enumerate() {
+                left[input.0] -= 1;
+                if left[input.0] == 0 && !(in_place && index == 0) {
+                    live -= bytes(plan.dims(*input));
+                }
+            }
+        }
+        Ok(peak)
+    }
+
+    fn param(&self, id: ParamId) -> &[f32] {
+        &self.weights.values[id.0]
+    }
+
+    fn take_pool(&self) -> BufferPool {
+        self.pool
+            .lock()
+            .map(|mut pool| std::mem::take(&mut *pool))
+            .unwrap_or_default()
+    }
+
+    fn give_pool(&self, pool: BufferPool) {
+        if let Ok(mut place) = self.pool.lock() {
+            *place = pool;
+        }
+    }
+
+    /// Forward weights of a step, one per pass. Taps do not depend on extents, so any stand-in extent does.
+    fn pack(&self, step: &Step) -> Vec<PackedWeights> {
+        let shape = |id: ParamId| &self.graph.params[id.0].shape;
+        match &step.kind {
+            Kind::Conv(conv) => {
+                let pass = window(conv).gather([1; 3]);
+                vec![self.pack_conv(conv, shape(conv.weight)[1] * conv.groups, &pass, false)]
+            }
+            Kind::ConvTranspose { kernel, weight, .. } => {
+                let channels = [shape(*weight)[0], shape(*weight)[1]];
+                let taps = kernel.iter().product();
+                Window::disjoint(*kernel)
+                    .scatter(*kernel)
+                    .iter()
+                    .map(|pass| self.pack_transposed(*weight, channels, taps, pass, false))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Packed weights of a convolution's pass; `reverse` for the gradient of its input.
+    fn pack_conv(&self, conv: &Conv, in_channels: usize, pass: &TapPass, reverse: bool) -> PackedWeights {
+        let weight = self.param(conv.weight);
+        let groups = Groups::new(conv, in_channels);
+        let taps: usize = conv.kernel.iter().product();
+        let at = move |o: usize, i: usize, tap: usize| weight[(o * groups.ins + i % groups.ins) * taps + tap];
+        if reverse {
+            let connected = |i, o| groups.connected(o, i);
+            PackedWeights::new(pass, in_channels, conv.out_channels, connected, |i, o, tap| {
+                at(o, i, tap)
+            })
+        } else {
+            let connected = |o, i| groups.connected(o, i);
+            PackedWeights::new(pass, conv.out_channels, in_channels, connected, at)
+        }
+    }
+
+    /// Packed weights of a transposed convolution's pass; `reverse` for the gradient of its input.
+    fn pack_transposed(
+        &self,
+        weight: ParamId,
+        [ins, outs]: [usize; 2],
+        taps: usize,
+        pass: &TapPass,
+        reverse: bool,
+    ) -> PackedWeights {
+        let weight = self.param(weight);
+        let at = move |i: usize, o: usize, tap: usize| weight[(i * outs + o) * taps + tap];
+        if reverse {
+            PackedWeights::new(pass, ins, outs, |_, _| true, at)
+        } else {
+            PackedWeights::new(pass, outs, ins, |_, _| true, |o, i, tap| at(i, o, tap))
+        }
+    }
+
+    /// Runs all steps. With `training`, every value stays for the backward pass.
+    fn run_steps(&self, input: &Tensor, training: Option<u64>) -> Result<(Vec<Tensor>, Tape), NetError> {
+        let channels = match self.graph.nodes.first().map(|n| &n.op) {
+            Some(Op::Input { channels }) => *channels,
+            _ => 0,
+        };
+        if input.shape()[1] != channels || input.shape()[0] == 0 {
+            return Err(NetError::Shape {
+                node: "input".to_owned(),
+                reason: format!("takes {channels} channels, got a tensor of shape {:?}", input.shape()),
+            });
+        }
+        let plan = Plan::new(&self.graph, &self.steps, input.shape()[0], input.spatial())?;
+        let mut pool = self.take_pool();
+        let mut values: Vec<Option<Blocked>> = self.graph.nodes.iter().map(|_| None).collect();
+        let mut statistics = vec![None; self.graph.nodes.len()];
+        let mut left = plan.readers.clone();
+        for (step, packed) in self.steps.iter().zip(&self.packed) {
+            // An input that nobody else reads may become the output; while training, only a sum's, because a norm's
+            // backward pass needs what it read.
+            let first = step.inputs.first().copied();
+            let in_place = match (&step.kind, first, training) {
+                (Kind::Add { .. } | Kind::Norm { .. }, Some(first), None) => left[first.0] == 1,
+                (Kind::Add { .. }, Some(first), Some(_)) => {
+                    plan.readers[first.0] == 1 && !self.kept_for_backward(first)
+                }
+                _ => false,
+            };
+            let mut output = match first {
+                Some(first) if in_place => match values[first.0].take() {
+                    Some(value) => value,
+                    None => pool.take(plan.dims(step.output)),
+                },
+                _ => pool.take(plan.dims(step.output)),
+            };
+            self.run_step(
+                step,
+                packed,
+                in_place,
+                input,
+                training,
+                &values,
+                &mut statistics,
+                &mut output,
+            );
+            values[step.output.0] = Some(output);
+            for read in step.reads() {
+                left[read.0] -= 1;
+                if left[read.0] == 0
+                    && training.is_none()
+                    && let Some(value) = values[read.0].take()
+                {
+                    pool.give(value);
+                }
+            }
+        }
+        let outputs = self
+            .graph
+            .outputs
+            .iter()
+            .filter_map(|id| values[id.0].as_ref().map(Blocked::store))
+            .collect();
+        if training.is_none() {
+            values.iter_mut().filter_map(Option::take).for_each(|v| pool.give(v));
+        }
+        self.give_pool(pool);
+        let tape = Tape {
+            plan,
+            seed: training.unwrap_or(0),
+            values,
+            statistics,
+        };
+        Ok((outputs, tape))
+    }
+
+    /// Whether the step that made a value looks at it again on the way back.
+    fn kept_for_backward(&self, id: viscera_net::NodeId) -> bool {
+        use Kind::{Conv, ConvTranspose, Norm, Resize};
+        self.steps
+            .iter()
+            .any(|s| s.output == id && !matches!(s.kind, Norm { .. } | Conv(_) | ConvTranspose { .. } | Resize { .. }))
+    }
+
+    fn tail(&self, kind: &Kind, dims: Dims, training: Option<u64>) -> Tail {
+        let Kind::Norm {
+            affine, dropout, slope, ..
+        } = kind
+        else {
+            return Tail::new(dims, None, None, |_, _| 1.0);
+        };
+        let affine = affine.map(|(weight, bias)| Affine {
+            weight: self.param(weight),
+            bias: self.param(bias),
+        });
+        Tail::new(dims, affine, *slope, |sample, channel| match (training, dropout) {
+            (Some(seed), Some((node, p))) => dropout_factor(seed, node.0, sample, channel, *p),
+            _ => 1.0,
+        })
+    }
+
+    fn run_step(
+        &self,
+        step: &Step,
+        packed: &[PackedWeights],
+        in_place: bool,
+        input: &Tensor,
+        training: Option<u64>,
+        values: &[Option<Blocked>],
+        statistics: &mut [Option<Statistics>],
+        output: &mut Blocked,
+    ) {
+        let read: Vec<&Blocked> = step.reads().iter().filter_map(|id| values[id.0].as_ref()).collect();
+        match &step.kind {
+            Kind::Input => output.load(input),
+            Kind::Conv(conv) => {
+                let pass = window(conv).gather(output.dims.extent);
+                let bias = pack_bias(conv.bias.map(|b| self.param(b)), conv.out_channels);
+                output.clear_halo();
+                run_pass(self.isa, &pass, &packed[0], Write::Set(&bias), read[0], output);
+            }
+            Kind::ConvTranspose { kernel, bias, .. } => {
+                let bias = pack_bias(bias.map(|b| self.param(b)), output.dims.channels);
+                output.clear_halo();
+                for (pass, packed) in Window::disjoint(*kernel).scatter(output.dims.extent).iter().zip(packed) {
+                    run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output);
+                }
+            }
+            Kind::Norm { eps, .. } => {
+                let tail = self.tail(&step.kind, output.dims, training);
+                if in_place {
+                    let found = norm::statistics(output, *eps);
+                    norm::forward_in_place(output, &found, &tail);
+                } else {
+                    let found = norm::statistics(read[0], *eps);
+                    norm::forward(read[0], &found, &tail, output);
+                    statistics[step.output.0] = Some(found);
+                }
+            }
+            Kind::Add { slope } if in_place => pointwise::add_in_place(output, &read, *slope),
+            Kind::Add { slope } => pointwise::add(&read, *slope, output),
+            Kind::Sigmoid => pointwise::sigmoid(read[0], output),
+            Kind::Dropout { p } => {
+                let factor = |sample, channel| match training {
+                    Some(seed) => dropout_factor(seed, step.output.0, sample, channel, *p),
+                    None => 1.0,
+                };
+                pointwise::scale_channels(read[0], factor, output);
+            }
+            Kind::Concat => pointwise::concat(&read, output),
+            Kind::Pool { kind, window } => pooling::forward(*kind, window, read[0], output),
+            Kind::AxisMean { axes } => pooling::axis_mean(*axes, read[0], output),
+            Kind::Resize { align_corners } => resize::forward(*align_corners, read[0], output),
+        }
+    }
+
+    /// Turns the gradient of a step's output into those of its parameters and inputs.
+    fn step_backward(
+        &self,
+        step: &Step,
+        tape: &Tape,
+        mut dy: Blocked,
+        gradients: &mut Gradients,
+        pool: &mut BufferPool,
+        parameters: &mut [Vec<f32>],
+    ) {
+        let value = |id: viscera_net::NodeId| tape.values[id.0].as_ref();
+        let wanted = |id: viscera_net::NodeId| !matches!(self.graph.nodes[id.0].op, Op::Input { .. });
+        let Some(&first) = step.inputs.first() else {
+            pool.give(dy);
+            return;
+        };
+        match (&step.kind, value(first), value(step.output)) {
+            (Kind::Conv(conv), Some(x), _) => {
+                if let Some(bias) = conv.bias {
+                    add_to(&mut parameters[bias.0], &bias_gradient(&dy));
+                }
+                let groups = Groups::new(conv, x.dims.channels);
+                let taps: usize = conv.kernel.iter().product();
+                let target = &mut parameters[conv.weight.0];
+                weight_gradient(
+                    self.isa,
+                    &window(conv).gather(dy.dims.extent),
+                    x,
+                    &dy,
+                    |o, i| groups.connected(o, i),
+                    |o, i, tap, v| target[(o * groups.ins + i % groups.ins) * taps + tap] += v,
+                );
+                if wanted(first) {
+                    let passes = window(conv).scatter(x.dims.extent);
+                    gradients.write(first, tape, pool, |fresh, dx| {
+                        for pass in &passes {
+                            let packed = self.pack_conv(conv, x.dims.channels, pass, true);
+                            let none = pack_bias(None, x.dims.channels);
+                            let write = if fresh { Write::Set(&none) } else { Write::Add };
+                            run_pass(self.isa, pass, &packed, write, &dy, dx);
+                        }
+                    });
+                }
+                pool.give(dy);
+            }
+            (Kind::ConvTranspose { kernel, weight, bias }, Some(x), _) => {
+                if let Some(bias) = bias {
+                    add_to(&mut parameters[bias.0], &bias_gradient(&dy));
+                }
+                let taps: usize = kernel.iter().product();
+                let (ins, outs) = (x.dims.channels, dy.dims.channels);
+                let pass = Window::disjoint(*kernel).gather(x.dims.extent);
+                let target = &mut parameters[weight.0];
+                let add = |i: usize, o: usize, tap: usize, v: f32| target[(i * outs + o) * taps + tap] += v;
+                weight_gradient(self.isa, &pass, &dy, x, |_, _| true, add);
+                if wanted(first) {
+                    gradients.write(first, tape, pool, |fresh, dx| {
+                        let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
+                        let none = pack_bias(None, ins);
+                        let write = if fresh { Write::Set(&none) } else { Write::Add };
+                        run_pass(self.isa, &pass, &packed, write, &dy, dx);
+                    });
+                }
+                pool.give(dy);
+            }
+            (kind @ Kind::Norm { affine, .. }, Some(x), _) => {
+                if let Some(found) = &tape.statistics[step.output.0] {
+                    let tail = self.tail(kind, x.dims, Some(tape.seed));
+                    let [scale, shift] = norm::backward(x, found, &tail, &mut dy);
+                    if let Some((weight, bias)) = affine {
+                        add_to(&mut parameters[weight.0], &scale);
+                        add_to(&mut parameters[bias.0], &shift);
+                    }
+                }
+                gradients.pass_on(first, tape, pool, dy);
+            }
+            (Kind::Add { slope }, _, Some(y)) => {
+                if let Some(slope) = slope {
+                    pointwise::leaky_backward(y, *slope, &mut dy);
+                }
+                for &input in step.inputs.iter().skip(1).filter(|&&i| wanted(i)) {
+                    gradients.add(input, tape, pool, &dy);
+                }
+                if wanted(first) {
+                    gradients.pass_on(first, tape, pool, dy);
+                } else {
+                    pool.give(dy);
+                }
+            }
+            (Kind::Sigmoid, _, Some(y)) => {
+                pointwise::sigmoid_backward(y, &mut dy);
+                gradients.pass_on(first, tape, pool, dy);
+            }
+            (Kind::Dropout { p }, _, _) => {
+                let seed = tape.seed;
+                let factor = |sample, channel| dropout_factor(seed, step.output.0, sample, channel, *p);
+                gradients.scatter(first, tape, pool, |dx| pointwise::scale_channels(&dy, factor, dx));
+                pool.give(dy);
+            }
+            (Kind::Concat, _, _) => {
+                let mut channel = 0;
+                for &input in &step.inputs {
+                    if wanted(input) {
+                        gradients.scatter(input, tape, pool, |dx| pointwise::concat_backward(&dy, channel, dx));
+                    }
+                    channel += tape.plan.dims(input).channels;
+                }
+                pool.give(dy);
+            }
+            (Kind::Pool { kind, window }, Some(x), Some(y)) => {
+                gradients.scatter(first, tape, pool, |dx| {
+                    pooling::backward(*kind, window, x, y, &dy, dx);
+                });
+                pool.give(dy);
+            }
+            (Kind::AxisMean { axes }, _, _) => {
+                gradients.scatter(first, tape, pool, |dx| pooling::axis_mean_backward(*axes, &dy, dx));
+                pool.give(dy);
+            }
+            (Kind::Resize { align_corners }, _, _) => {
+                gradients.scatter(first, tape, pool, |dx| resize::backward(*align_corners, &dy, dx));
+                pool.give(dy);
+            }
+            // The input has no gradient; nothing else lacks the values that it needs.
+            _ => pool.give(dy),
+        }
+    }
+}
+
+impl Executor for Engine {
+    fn forward(&mut self, input: &Tensor, seed: u64) -> Result<Vec<Tensor>, NetError> {
+        if let Some(tape) = self.tape.take() {
+            let mut pool = self.take_pool();
+            tape.values.into_iter().flatten().for_each(|v| pool.give(v));
+            self.give_pool(pool);
+        }
+        let (outputs, tape) = self.run_steps(input, Some(seed))?;
+        self.tape = Some(tape);
+        Ok(outputs)
+    }
+
+    fn backward(&mut self, gradients: &[Tensor]) -> Result<Vec<Vec<f32>>, NetError> {
+        let fail = |reason: &str| NetError::Backward {
+            reason: reason.to_owned(),
+        };
+        let mut tape = self.tape.take().ok_or_else(|| fail("no forward pass before it"))?;
+        let fits = gradients.len() == self.graph.outputs.len()
+            && gradients.iter().zip(&self.graph.outputs).all(|(gradient, id)| {
+                let Dims {
+                    batch,
+                    channels,
+                    extent: [z, y, x],
+                    ..
+                } = tape.plan.dims(*id);
+                gradient.shape() == [batch, channels, z, y, x]
+            });
+        if !fits {
+            return Err(fail("gradients do not have the shapes of the outputs"));
+        }
+        let mut pool = self.take_pool();
+        let mut parameters: Vec<Vec<f32>> = self.graph.params.iter().map(|p| vec![0.0; p.len()]).collect();
+        let mut open = Gradients(self.graph.nodes.iter().map(|_| None).collect());
+        for (gradient, &id) in gradients.iter().zip(&self.graph.outputs) {
+            open.scatter(id, &tape, &mut pool, |dy| dy.load(gradient));
+        }
+        for step in self.steps.iter().rev() {
+            if let Some(dy) = open.0[step.output.0].take() {
+                self.step_backward(step, &tape, dy, &mut open, &mut pool, &mut parameters);
+            }
+            // Nothing before this step reads its value.
+            if let Some(value) = tape.values[step.output.0].take() {
+                pool.give(value);
+            }
+        }
+        self.give_pool(pool);
+        Ok(parameters)
+    }
+
+    fn infer(&mut self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
+        self.run(input)
+    }
+
+    fn parameters(&self) -> &Weights {
+        &self.weights
+    }
+
+    fn set_parameters(&mut self, weights: &Weights) -> Result<(), NetError> {
+        weights.check(&self.graph)?;
+        self.weights = weights.clone();
+        self.packed = self.steps.iter().map(|step| self.pack(step)).collect();
+        Ok(())
+    }
+}
+
+/// Gradients that wait for their step, by node.
+struct Gradients(Vec<Option<Blocked>>);
+
+impl Gradients {
+    /// Lets `f(fresh, gradient)` write a gradient, or add to it when `fresh` is false.
+    fn write(
+        &mut self,
+        id: viscera_net::NodeId,
+        tape: &Tape,
+        pool: &mut BufferPool,
+        f: impl FnOnce(bool, &mut Blocked),
+    ) {
+        match &mut self.0[id.0] {
+            Some(gradient) => f(false, gradient),
+            empty => {
+                let mut gradient = pool.take(tape.plan.gradient_dims(id));
+                gradient.clear_halo();
+                f(true, &mut gradient);
+                *empty = Some(gradient);
+            }
+        }
+    }
+
+    /// The same for an `f` that can only write.
+    fn scatter(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, f: impl FnOnce(&mut Blocked)) {
+        let mut gradient = pool.take(tape.plan.gradient_dims(id));
+        f(&mut gradient);
+        self.pass_on(id, tape, pool, gradient);
+    }
+
+    /// Adds a gradient that nobody needs afterwards.
+    fn pass_on(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: Blocked) {
+        if self.0[id.0].is_none() && gradient.dims == tape.plan.gradient_dims(id) {
+            self.0[id.0] = Some(gradient);
+        } else {
+            self.add(id, tape, pool, &gradient);
+            pool.give(gradient);
+        }
+    }
+
+    /// Adds a gradient.
+    fn add(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: &Blocked) {
+        self.write(id, tape, pool, |fresh, sum| {
+            if fresh {
+                pointwise::add(&[gradient], None, sum);
+            } else {
+                pointwise::add_in_place(sum, &[gradient], None);
+            }
+        });
+    }
+}
+
+/// Which channels a grouped convolution joins.
+#[derive(Clone, Copy)]
+struct Groups {
+    /// Channels of the input and of the output per group.
+    ins: usize,
+    outs: usize,
+}
+
+impl Groups {
+    fn new(conv: &Conv, in_channels: usize) -> Self {
+        Self {
+            ins: in_channels / conv.groups,
+            outs: conv.out_channels / conv.groups,
+        }
+    }
+
+    fn connected(self, o: usize, i: usize) -> bool {
+        o / self.outs == i / self.ins
+    }
+}
+
+fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {
+    if dropout_keeps(seed, node, sample, channel, p) {
+        1.0 / (1.0 - p)
+    } else {
+        0.0
+    }
+}
+
+fn add_to(sum: &mut [f32], more: &[f32]) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        *sum += more;
+    }
+}

@@ -1,0 +1,128 @@
+//! Functions of single voxels: sums, activations, channel scaling, concatenation.
+
+use crate::layout::{Blocked, LANES, Lane};
+
+/// y = act(Σ inputs), where `slope` is that of a leaky ReLU, or `None` for no activation.
+pub(crate) fn add(inputs: &[&Blocked], slope: Option<f32>, y: &mut Blocked) {
+    y.fill_rows(|sample, block, z, yy, row| {
+        row.copy_from_slice(inputs[0].row(sample, block, z, yy));
+        add_rows(row, &inputs[1..], slope, [sample, block, z, yy]);
+    });
+}
+
+/// The same in place of the first input.
+pub(crate) fn add_in_place(y: &mut Blocked, others: &[&Blocked], slope: Option<f32>) {
+    y.change_rows(|sample, block, z, yy, row| add_rows(row, others, slope, [sample, block, z, yy]));
+}
+
+fn add_rows(row: &mut [Lane], others: &[&Blocked], slope: Option<f32>, [sample, block, z, y]: [usize; 4]) {
+    for other in others {
+        for (sum, other) in row.iter_mut().zip(other.row(sample, block, z, y)) {
+            sum.add_scaled(1.0, other);
+        }
+    }
+    if let Some(slope) = slope {
+        for value in row.iter_mut().flat_map(|lane| &mut lane.0) {
+            *value = if *value > 0.0 { *value } else { *value * slope };
+        }
+    }
+}
+
+/// Gradient behind a leaky ReLU with positive slope or zero, from its output: the sign of the output is that of the input.
+pub(crate) fn leaky_backward(y: &Blocked, slope: f32, dy: &mut Blocked) {
+    dy.change_rows(|sample, block, z, yy, row| {
+        for (dy, y) in row.iter_mut().zip(y.row(sample, block, z, yy)) {
+            for i in 0..LANES {
+                dy.0[i] = if y.0[i] > 0.0 { dy.0[i] } else { dy.0[i] * slope };
+            }
+        }
+    });
+}
+
+/// y = 1 / (1 + e^−x).
+pub(crate) fn sigmoid(x: &Blocked, y: &mut Blocked) {
+    y.fill_rows(|sample, block, z, yy, row| {
+        for (y, x) in row.iter_mut().zip(x.row(sample, block, z, yy)) {
+            *y = Lane(x.0.map(|v| 1.0 / (1.0 + (-v).exp())));
+        }
+    });
+}
+
+/// Gradient before a sigmoid, from its output.
+pub(crate) fn sigmoid_backward(y: &Blocked, dy: &mut Blocked) {
+    dy.change_rows(|sample, block, z, yy, row| {
+        for (dy, y) in row.iter_mut().zip(y.row(sample, block, z, yy)) {
+            for i in 0..LANES {
+                dy.0[i] *= y.0[i] * (1.0 - y.0[i]);
+            }
+        }
+    });
+}
+
+/// Multiplies each channel of each sample by `factor(sample, channel)`.
+pub(crate) fn scale_channels(x: &Blocked, factor: impl Fn(usize, usize) -> f32 + Sync, y: &mut Blocked) {
+    let channels = x.dims.channels;
+    y.fill_rows(|sample, block, z, yy, row| {
+        let factors: [f32; LANES] =
+            std::array::from_fn(|lane| factor(sample, (block * LANES + lane).min(channels - 1)));
+        for (y, x) in row.iter_mut().zip(x.row(sample, block, z, yy)) {
+            for i in 0..LANES {
+                y.0[i] = x.0[i] * factors[i];
+            }
+        }
+    });
+}
+
+/// Channels of all inputs one after the other.
+pub(crate) fn concat(inputs: &[&Blocked], y: &mut Blocked) {
+    let channels = y.dims.channels;
+    // Where each output channel comes from.
+    let origin: Vec<(usize, usize)> = inputs
+        .iter()
+        .enumerate()
+        .flat_map(|(index, input)| (0..input.dims.channels).map(move |c| (index, c)))
+        .collect();
+    y.fill_rows(|sample, block, z, yy, row| {
+        let first = block * LANES;
+        let (input, channel) = origin[first];
+        let whole = channel.is_multiple_of(LANES)
+            && (first..(first + LANES).min(channels)).all(|c| origin[c] == (input, channel + c - first));
+        if whole {
+            row.copy_from_slice(inputs[input].row(sample, channel / LANES, z, yy));
+            return;
+        }
+        row.fill(Lane::ZERO);
+        for lane in 0..LANES.min(channels - first) {
+            let (input, channel) = origin[first + lane];
+            let source = inputs[input].row(sample, channel / LANES, z, yy);
+            for (y, x) in row.iter_mut().zip(source) {
+                y.0[lane] = x.0[channel % LANES];
+            }
+        }
+    });
+}
+
+/// The channels of `y`'s gradient that belong to an input that begins at channel `first`.
+pub(crate) fn concat_backward(dy: &Blocked, first: usize, dx: &mut Blocked) {
+    let channels = dx.dims.channels;
+    dx.fill_rows(|sample, block, z, y, row| {
+        if first.is_multiple_of(LANES) {
+            row.copy_from_slice(dy.row(sample, first / LANES + block, z, y));
+            // Lanes past the last channel belong to the next input.
+            for lane in row.iter_mut() {
+                for i in LANES.min(channels - block * LANES)..LANES {
+                    lane.0[i] = 0.0;
+                }
+            }
+            return;
+        }
+        row.fill(Lane::ZERO);
+        for lane in 0..LANES.min(channels - block * LANES) {
+            let channel = first + block * LANES + lane;
+            let source = dy.row(sample, channel / LANES, z, y);
+            for (dx, dy) in row.iter_mut().zip(source) {
+                dx.0[lane] = dy.0[channel % LANES];
+            }
+        }
+    });
+}

@@ -1,0 +1,286 @@
+//! The innermost loops of convolution: a tile of one output row, and a piece of a weight gradient.
+//!
+//! Both exist as plain Rust (the reference) and for AVX2 + FMA. A tile holds `blocks` (1 or 2) blocks of output channels
+//! for up to [`max_width`] voxels in registers while all taps and input channels stream by: per input channel one
+//! broadcast per voxel and one weight load per block feed `blocks · width` fused multiply-adds.
+
+use crate::Isa;
+use crate::layout::{LANES, Lane};
+
+/// One tap of a tile: where its input lies relative to the tile's first voxel, and how many channels of the block count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tap {
+    /// In lanes.
+    pub(crate) offset: isize,
+    /// 1..=8.
+    pub(crate) channels: usize,
+}
+
+/// What a tile starts from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// These values, one lane per block.
+    Value(&'a [Lane]),
+    /// What the output holds already.
+    Output,
+}
+
+/// A tile's operands. All pointers are in lanes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TileArgs<'a> {
+    pub(crate) taps: &'a [Tap],
+    /// Per tap, per channel: `blocks` lanes.
+    pub(crate) weights: &'a [Lane],
+    pub(crate) x: *const Lane,
+    /// Lanes between the inputs of neighbouring outputs.
+    pub(crate) x_step: usize,
+    pub(crate) y: *mut Lane,
+    /// Lanes between neighbouring outputs.
+    pub(crate) y_step: usize,
+    /// Lanes between the blocks of the output.
+    pub(crate) y_block: usize,
+    pub(crate) start: Start<'a>,
+}
+
+/// Widest tile for a number of blocks: what sixteen registers hold.
+pub(crate) const fn max_width(blocks: usize) -> usize {
+    if blocks == 2 { 6 } else { 12 }
+}
+
+/// Computes `blocks` × `width` lanes of output.
+///
+/// # Safety
+/// For every voxel `p < width` and tap, `x + p · x_step + offset` is readable; for every block `b < blocks`,
+/// `y + p · y_step + b · y_block` is writable and nobody else touches it; `weights` holds `blocks` lanes per channel of
+/// every tap; a `Start::Value` holds `blocks` lanes; `isa` is one that this processor has.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn tile(isa: Isa, blocks: usize, width: usize, args: &TileArgs<'_>) {
+    debug_assert!(blocks <= 2 && width <= max_width(blocks));
+    debug_assert_eq!(
+        args.weights.len(),
+        blocks * args.taps.iter().map(|t| t.channels).sum::<usize>()
+    );
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match isa {
+            Isa::Scalar => tile_scalar(blocks, width, args),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::tile(blocks, width, args),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 => tile_scalar(blocks, width, args),
+        }
+    }
+}
+
+/// # Safety
+/// As [`tile`].
+#[allow(unsafe_code)]
+unsafe fn tile_scalar(blocks: usize, width: usize, args: &TileArgs<'_>) {
+    for p in 0..width {
+        for b in 0..blocks {
+            // SAFETY: in bounds by the caller's promise.
+            let (y, x) = unsafe {
+                (
+                    args.y.add(p * args.y_step + b * args.y_block),
+                    args.x.wrapping_add(p * args.x_step),
+                )
+            };
+            let mut sum = match args.start {
+                Start::Value(value) => value[b],
+                // SAFETY: as above.
+                Start::Output => unsafe { *y },
+            };
+            let mut weights = args.weights.iter().skip(b).step_by(blocks);
+            for tap in args.taps {
+                // SAFETY: as above.
+                let input = unsafe { &*x.wrapping_offset(tap.offset) };
+                for (value, weight) in input.0[..tap.channels].iter().zip(&mut weights) {
+                    for (s, w) in sum.0.iter_mut().zip(weight.0) {
+                        *s = value.mul_add(w, *s);
+                    }
+                }
+            }
+            // SAFETY: as above.
+            unsafe { *y = sum };
+        }
+    }
+}
+
+/// Rows of one block of inputs and one block of output gradients, for [`weight_rows`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeightRows {
+    pub(crate) x: *const Lane,
+    /// Lanes between the inputs of neighbouring outputs, and of neighbouring rows of outputs.
+    pub(crate) x_step: [usize; 2],
+    pub(crate) dy: *const Lane,
+    /// Lanes between rows of gradients; voxels of a row are neighbours.
+    pub(crate) dy_row: usize,
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+}
+
+/// Adds, for each of the first `sum.len()` input channels, Σ x[channel] · dy over all rows to `sum[channel]`.
+///
+/// # Safety
+/// All rows are readable; `sum` has at most eight lanes; `isa` is one that this processor has.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn weight_rows(isa: Isa, args: &WeightRows, sum: &mut [Lane]) {
+    debug_assert!(sum.len() <= LANES);
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match isa {
+            Isa::Scalar => weight_rows_scalar(args, sum),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::weight_rows(args, sum),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 => weight_rows_scalar(args, sum),
+        }
+    }
+}
+
+/// # Safety
+/// As [`weight_rows`].
+#[allow(unsafe_code)]
+unsafe fn weight_rows_scalar(args: &WeightRows, sum: &mut [Lane]) {
+    for row in 0..args.rows {
+        for p in 0..args.width {
+            // SAFETY: in bounds by the caller's promise.
+            let (x, dy) = unsafe {
+                (
+                    *args.x.add(row * args.x_step[1] + p * args.x_step[0]),
+                    *args.dy.add(row * args.dy_row + p),
+                )
+            };
+            for (channel, sum) in sum.iter_mut().enumerate() {
+                for (s, d) in sum.0.iter_mut().zip(dy.0) {
+                    *s = x.0[channel].mul_add(d, *s);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{Lane, Start, TileArgs, WeightRows};
+    use std::arch::x86_64::{
+        _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_load_ps, _mm256_setzero_ps, _mm256_store_ps,
+    };
+
+    /// # Safety
+    /// As [`super::tile`], on a processor with AVX2 and FMA.
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn tile(blocks: usize, width: usize, args: &TileArgs<'_>) {
+        /// One arm per width, each with the steps that occur (1 and 2) as constants and 0 for any other.
+        macro_rules! dispatch {
+            ($blocks:literal: $($width:literal)*) => {
+                match (width, args.x_step) {
+                    $(
+                        // SAFETY: passed on from the caller.
+                        ($width, 1) => unsafe { fixed::<$blocks, $width, 1>(args) },
+                        // SAFETY: as above.
+                        ($width, 2) => unsafe { fixed::<$blocks, $width, 2>(args) },
+                        // SAFETY: as above.
+                        ($width, _) => unsafe { fixed::<$blocks, $width, 0>(args) },
+                    )*
+                    _ => unreachable!("tiles are no wider than max_width"),
+                }
+            };
+        }
+        if blocks == 2 {
+            dispatch!(2: 1 2 3 4 5 6);
+        } else {
+            dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12);
+        }
+    }
+
+    /// # Safety
+    /// As [`super::tile`]; `STEP` equals `x_step` unless it is 0.
+    #[allow(unsafe_code)]
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn fixed<const BLOCKS: usize, const WIDTH: usize, const STEP: usize>(args: &TileArgs<'_>) {
+        let step = if STEP == 0 { args.x_step } else { STEP };
+        let mut sum = [[_mm256_setzero_ps(); WIDTH]; BLOCKS];
+        // SAFETY: every address is in bounds by the caller's promise; a `Lane` is 32-byte aligned.
+        unsafe {
+            for b in 0..BLOCKS {
+                for p in 0..WIDTH {
+                    sum[b][p] = match args.start {
+                        Start::Value(value) => _mm256_load_ps(value.as_ptr().add(b).cast()),
+                        Start::Output => _mm256_load_ps(args.y.add(p * args.y_step + b * args.y_block).cast()),
+                    };
+                }
+            }
+            let mut weights = args.weights.as_ptr();
+            for tap in args.taps {
+                let x: *const f32 = args.x.wrapping_offset(tap.offset).cast();
+                for channel in 0..tap.channels {
+                    let x = x.add(channel);
+                    let mut weight = [_mm256_setzero_ps(); BLOCKS];
+                    for (b, weight) in weight.iter_mut().enumerate() {
+                        *weight = _mm256_load_ps(weights.add(b).cast());
+                    }
+                    for p in 0..WIDTH {
+                        let value = _mm256_broadcast_ss(&*x.add(p * step * super::LANES));
+                        for b in 0..BLOCKS {
+                            sum[b][p] = _mm256_fmadd_ps(value, weight[b], sum[b][p]);
+                        }
+                    }
+                    weights = weights.add(BLOCKS);
+                }
+            }
+            for b in 0..BLOCKS {
+                for p in 0..WIDTH {
+                    _mm256_store_ps(args.y.add(p * args.y_step + b * args.y_block).cast(), sum[b][p]);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`super::weight_rows`], on a processor with AVX2 and FMA.
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn weight_rows(args: &WeightRows, sum: &mut [Lane]) {
+        macro_rules! dispatch {
+            ($($channels:literal)*) => {
+                match sum.len() {
+                    // SAFETY: passed on from the caller.
+                    $($channels => unsafe { weight_rows_fixed::<$channels>(args, sum) },)*
+                    _ => unreachable!("a block has eight channels"),
+                }
+            };
+        }
+        dispatch!(1 2 3 4 5 6 7 8);
+    }
+
+    /// # Safety
+    /// As [`super::weight_rows`]; `sum` has `CHANNELS` lanes.
+    #[allow(unsafe_code)]
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn weight_rows_fixed<const CHANNELS: usize>(args: &WeightRows, sum: &mut [Lane]) {
+        let mut acc = [_mm256_setzero_ps(); CHANNELS];
+        // SAFETY: every address is in bounds by the caller's promise; a `Lane` is 32-byte aligned.
+        unsafe {
+            for row in 0..args.rows {
+                let mut x: *const f32 = args.x.add(row * args.x_step[1]).cast();
+                let mut dy: *const f32 = args.dy.add(row * args.dy_row).cast();
+                for _ in 0..args.width {
+                    let gradient = _mm256_load_ps(dy);
+                    for (channel, acc) in acc.iter_mut().enumerate() {
+                        *acc = _mm256_fmadd_ps(_mm256_broadcast_ss(&*x.add(channel)), gradient, *acc);
+                    }
+                    x = x.add(args.x_step[0] * super::LANES);
+                    dy = dy.add(super::LANES);
+                }
+            }
+            for (acc, sum) in acc.iter().zip(sum) {
+                let address = sum.0.as_mut_ptr();
+                _mm256_store_ps(address, _mm256_add_ps(_mm256_load_ps(address), *acc));
+            }
+        }
+    }
+}

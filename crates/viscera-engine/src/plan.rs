@@ -1,0 +1,291 @@
+//! From a graph to steps: which nodes run as one, who reads what, how wide each halo must be, what happens in place, and
+//! how much memory it takes.
+
+use crate::kernels::conv::{TapPass, Window, halo_needed};
+use crate::layout::Dims;
+use viscera_net::{Activation, Conv, Graph, NetError, NodeId, Op, ParamId, PoolKind};
+
+/// A group of nodes that one kernel runs. Its value is that of its last node.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) kind: Kind,
+    /// Values that it reads.
+    pub(crate) inputs: Vec<NodeId>,
+    /// The value that it makes.
+    pub(crate) output: NodeId,
+}
+
+/// What a step computes.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    Input,
+    Conv(Conv),
+    ConvTranspose {
+        kernel: [usize; 3],
+        weight: ParamId,
+        bias: Option<ParamId>,
+    },
+    /// Instance norm, then dropout, then leaky ReLU; the last two where they follow and nobody else reads between.
+    Norm {
+        eps: f32,
+        affine: Option<(ParamId, ParamId)>,
+        /// The dropout's node and probability.
+        dropout: Option<(NodeId, f32)>,
+        slope: Option<f32>,
+    },
+    /// Sum, then leaky ReLU where it follows; with one input, the activation alone.
+    Add {
+        slope: Option<f32>,
+    },
+    Sigmoid,
+    Dropout {
+        p: f32,
+    },
+    Concat,
+    Pool {
+        kind: PoolKind,
+        window: Window,
+    },
+    AxisMean {
+        axes: [bool; 3],
+    },
+    Resize {
+        align_corners: bool,
+    },
+}
+
+/// The window of a convolution.
+pub(crate) fn window(conv: &Conv) -> Window {
+    Window {
+        kernel: conv.kernel,
+        stride: conv.stride,
+        padding: conv.padding,
+        dilation: conv.dilation,
+    }
+}
+
+/// Groups nodes into steps.
+///
+/// # Errors
+/// [`NetError::Unsupported`] for an operation that the engine does not know.
+pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, NetError> {
+    let mut readers = vec![0usize; graph.nodes.len()];
+    for id in graph.nodes.iter().flat_map(|n| &n.inputs).chain(&graph.outputs) {
+        readers[id.0] += 1;
+    }
+    let slope_of = |op: &Op| match op {
+        Op::Activation(Activation::LeakyRelu { slope }) if *slope >= 0.0 => Some(*slope),
+        _ => None,
+    };
+    // The only reader of a node, if it has one and is no output.
+    let follower = |id: usize| -> Option<usize> {
+        (readers[id] == 1).then_some(())?;
+        graph.nodes.iter().position(|n| n.inputs.contains(&NodeId(id)))
+    };
+    let mut fused = vec![false; graph.nodes.len()];
+    let mut steps = Vec::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if fused[id] {
+            continue;
+        }
+        let mut last = id;
+        let kind = match &node.op {
+            Op::Input { .. } => Kind::Input,
+            Op::Conv(conv) => Kind::Conv(conv.clone()),
+            Op::ConvTranspose {
+                kernel, weight, bias, ..
+            } => Kind::ConvTranspose {
+                kernel: *kernel,
+                weight: *weight,
+                bias: *bias,
+            },
+            Op::InstanceNorm { eps, affine } => {
+                let (mut dropout, mut slope) = (None, None);
+                if let Some(next) = follower(last)
+                    && let Op::Dropout { p } = graph.nodes[next].op
+                {
+                    dropout = Some((NodeId(next), p));
+                    last = next;
+                }
+                if let Some(next) = follower(last)
+                    && let Some(s) = slope_of(&graph.nodes[next].op)
+                {
+                    slope = Some(s);
+                    last = next;
+                }
+                Kind::Norm {
+                    eps: *eps,
+                    affine: *affine,
+                    dropout,
+                    slope,
+                }
+            }
+            Op::Add => {
+                let mut slope = None;
+                if let Some(next) = follower(id)
+                    && let Some(s) = slope_of(&graph.nodes[next].op)
+                {
+                    slope = Some(s);
+                    last = next;
+                }
+                Kind::Add { slope }
+            }
+            Op::Activation(Activation::Sigmoid) => Kind::Sigmoid,
+            Op::Dropout { p } => Kind::Dropout { p: *p },
+            Op::Concat => Kind::Concat,
+            Op::Pool {
+                kind,
+                kernel,
+                stride,
+                padding,
+            } => Kind::Pool {
+                kind: *kind,
+                window: Window {
+                    kernel: *kernel,
+                    stride: *stride,
+                    padding: *padding,
+                    dilation: [1; 3],
+                },
+            },
+            Op::AxisMean { axes } => Kind::AxisMean { axes: *axes },
+            Op::ResizeLike { align_corners } => Kind::Resize {
+                align_corners: *align_corners,
+            },
+            op => match slope_of(op) {
+                Some(slope) => Kind::Add { slope: Some(slope) },
+                None => {
+                    return Err(NetError::Unsupported {
+                        node: node.name.clone(),
+                        op: "this operation",
+                        executor: "engine",
+                    });
+                }
+            },
+        };
+        for later in id + 1..=last {
+            // Only the chain's own nodes lie on it: each is the sole reader of the one before.
+            if later == last || matches!(&kind, Kind::Norm { dropout: Some((d, _)), .. } if d.0 == later) {
+                fused[later] = true;
+            }
+        }
+        steps.push(Step {
+            kind,
+            inputs: node.inputs.clone(),
+            output: NodeId(last),
+        });
+    }
+    // A fused chain ends later than it begins; running order is that of the beginnings, and every input of a step is
+    // the end of a chain that began before it, because chains have no side readers.
+    Ok(steps)
+}
+
+/// Shapes and lifetimes for one input size.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Of every value, by node; nodes inside a chain have none.
+    pub(crate) dims: Vec<Option<Dims>>,
+    /// Halo of every value's gradient.
+    pub(crate) gradient_halo: Vec<[usize; 3]>,
+    /// How many steps read a value, outputs of the network counted once each.
+    pub(crate) readers: Vec<usize>,
+}
+
+impl Plan {
+    /// Plans a run.
+    ///
+    /// # Errors
+    /// Those of [`Graph::shapes`].
+    pub(crate) fn new(graph: &Graph, steps: &[Step], batch: usize, spatial: [usize; 3]) -> Result<Self, NetError> {
+        let shapes = graph.shapes(spatial)?;
+        let count = graph.nodes.len();
+        let extent = |id: NodeId| shapes.nodes[id.0].1;
+        let mut halo = vec![[0; 3]; count];
+        let mut gradient_halo = vec![[0; 3]; count];
+        let mut readers = vec![0; count];
+        for output in &graph.outputs {
+            readers[output.0] += 1;
+        }
+        let widen = |halo: &mut [usize; 3], by: [usize; 3]| *halo = std::array::from_fn(|a| halo[a].max(by[a]));
+        for step in steps {
+            // A resize does not read the value whose size it takes.
+            for &input in step.reads() {
+                readers[input.0] += 1;
+            }
+            if let Some((gather, scatter)) = step.passes(&extent) {
+                let input = step.inputs[0];
+                widen(&mut halo[input.0], halo_needed(&gather, extent(input)));
+                widen(
+                    &mut gradient_halo[step.output.0],
+                    halo_needed(&scatter, extent(step.output)),
+                );
+            }
+        }
+        // What is changed in place keeps its halo, so both sides need the wider one.
+        for step in steps.iter().rev().filter(|s| s.in_place()) {
+            let wide = halo[step.output.0];
+            widen(&mut halo[step.inputs[0].0], wide);
+        }
+        for step in steps.iter().filter(|s| s.in_place()) {
+            let wide = gradient_halo[step.inputs[0].0];
+            widen(&mut gradient_halo[step.output.0], wide);
+        }
+        let mut dims = vec![None; count];
+        for step in steps {
+            let (channels, extent) = shapes.nodes[step.output.0];
+            dims[step.output.0] = Some(Dims {
+                batch,
+                channels,
+                extent,
+                halo: halo[step.output.0],
+            });
+        }
+        Ok(Self {
+            dims,
+            gradient_halo,
+            readers,
+        })
+    }
+
+    /// Dims of a step's value.
+    pub(crate) fn dims(&self, id: NodeId) -> Dims {
+        #[expect(clippy::expect_used, reason = "steps read and make values of steps only")]
+        self.dims[id.0].expect("a value of a step")
+    }
+
+    /// Dims of its gradient.
+    pub(crate) fn gradient_dims(&self, id: NodeId) -> Dims {
+        self.dims(id).with_halo(self.gradient_halo[id.0])
+    }
+}
+
+impl Step {
+    /// The inputs whose values are read.
+    pub(crate) fn reads(&self) -> &[NodeId] {
+        match self.kind {
+            Kind::Resize { .. } => &self.inputs[..1],
+            _ => &self.inputs,
+        }
+    }
+
+    /// Whether the output may take the place of the first input where nobody else reads that.
+    pub(crate) fn in_place(&self) -> bool {
+        matches!(self.kind, Kind::Norm { .. } | Kind::Add { .. })
+    }
+
+    /// For a convolution of either kind: the passes that read its input, and those that read its output's gradient.
+    pub(crate) fn passes(&self, extent: &impl Fn(NodeId) -> [usize; 3]) -> Option<(Vec<TapPass>, Vec<TapPass>)> {
+        let input = extent(*self.inputs.first()?);
+        let output = extent(self.output);
+        match &self.kind {
+            Kind::Conv(conv) => {
+                let window = window(conv);
+                Some((vec![window.gather(output)], window.scatter(input)))
+            }
+            Kind::ConvTranspose { kernel, .. } => {
+                let window = Window::disjoint(*kernel);
+                Some((window.scatter(output), vec![window.gather(input)]))
+            }
+            _ => None,
+        }
+    }
+}

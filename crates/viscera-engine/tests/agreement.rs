@@ -1,0 +1,151 @@
+//! The engine against itself: kernel paths, thread counts, and gradients against finite differences.
+
+use viscera_engine::{Engine, Isa};
+use viscera_net::builders::{CoarseUnet, EfficientSegNet, GraphBuilder, Plane};
+use viscera_net::{Executor, Graph, Tensor, Weights};
+
+/// Values without structure, from an index.
+fn noise(shape: [usize; 5], salt: u64) -> Tensor {
+    let n: usize = shape.iter().product();
+    let value = |i: usize| {
+        let x = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+        let x = (x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        ((x ^ (x >> 32)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    Tensor::new(shape, (0..n).map(value).collect()).unwrap()
+}
+
+fn coarse(dropout: f32) -> Graph {
+    let net = CoarseUnet {
+        in_channels: 1,
+        base_features: 5,
+        out_channels: 3,
+        dropout,
+    };
+    net.build()
+}
+
+fn fine() -> Graph {
+    let net = EfficientSegNet {
+        in_channels: 2,
+        base_features: 4,
+        out_channels: 13,
+        dropout: 0.2,
+        plane: Plane::Paper,
+    };
+    net.build()
+}
+
+/// Every output and every parameter gradient of one training step.
+fn step(graph: &Graph, isa: Isa, input: &Tensor) -> (Vec<Tensor>, Vec<Vec<f32>>) {
+    let mut engine = Engine::with_isa(graph, &Weights::init(graph, 3), isa).unwrap();
+    let outputs = engine.forward(input, 11).unwrap();
+    let gradients: Vec<Tensor> = outputs.iter().map(|o| noise(o.shape(), 5)).collect();
+    let parameters = engine.backward(&gradients).unwrap();
+    (outputs, parameters)
+}
+
+fn assert_close(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
+    let largest = a.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let worst = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= tolerance * largest, "{what}: {worst} of {largest}");
+}
+
+#[test]
+fn paths_agree_on_odd_sizes() {
+    for (graph, shape) in [(coarse(0.2), [2, 1, 17, 19, 33]), (fine(), [1, 2, 64, 70, 65])] {
+        let input = noise(shape, 1);
+        let plain = step(&graph, Isa::Scalar, &input);
+        let fast = step(&graph, Isa::detect(), &input);
+        assert_close(plain.0[0].data(), fast.0[0].data(), 1e-5, &graph.name);
+        for (param, (a, b)) in graph.params.iter().zip(plain.1.iter().zip(&fast.1)) {
+            // Looser: a last-bit difference before a ReLU can switch a voxel on or off.
+            assert_close(a, b, 1e-3, &param.name);
+        }
+    }
+}
+
+#[test]
+fn thread_counts_give_the_same_bits() {
+    let graph = coarse(0.2);
+    let input = noise([2, 1, 18, 17, 20], 1);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| step(&graph, Isa::detect(), &input))
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(7));
+}
+
+#[test]
+fn training_without_dropout_equals_inference() {
+    let graph = coarse(0.0);
+    let input = noise([2, 1, 16, 21, 18], 1);
+    let mut engine = Engine::new(&graph, &Weights::init(&graph, 3)).unwrap();
+    let inferred = engine.infer(&input).unwrap();
+    assert_eq!(engine.forward(&input, 0).unwrap(), inferred);
+    // A second run takes used buffers.
+    assert_eq!(engine.infer(&input).unwrap(), inferred);
+}
+
+/// A short step, because a longer one crosses kinks of the ReLU. Directional derivatives of Σ head · noise along each parameter, against central differences.
+#[test]
+fn gradients_equal_finite_differences() {
+    let mut g = GraphBuilder::new("small");
+    let x = g.input(2);
+    let a = g.conv("a", x, 9, [3; 3], [1; 3], true, 0.0);
+    let a = g.instance_norm("a.norm", a);
+    let b = g.conv("b", a, 10, [3, 1, 2], [2, 1, 2], false, 0.0);
+    let b = g.instance_norm("b.norm", b);
+    let b = g.relu("b.relu", b);
+    let up = g.resize_like("up", b, a, true);
+    let half = g.resize_like("half", b, a, false);
+    let mean = g.axis_mean("mean", a, [true, false, true]);
+    let wide = g.resize_like("wide", mean, a, true);
+    let joined = g.concat("joined", &[a, up, half, wide]);
+    let head = g.conv("head", joined, 3, [1, 3, 3], [1; 3], true, 0.0);
+    let graph = g.finish(vec![head]);
+    let input = noise([1, 2, 5, 6, 7], 1);
+    let weights = Weights::init(&graph, 3);
+    let mut engine = Engine::new(&graph, &weights).unwrap();
+    let outputs = engine.forward(&input, 0).unwrap();
+    let head_gradient = noise(outputs[0].shape(), 9);
+    let gradients = engine.backward(std::slice::from_ref(&head_gradient)).unwrap();
+    let loss = |weights: &Weights| -> f64 {
+        let engine = Engine::new(&graph, weights).unwrap();
+        let output = engine.run(&input).unwrap();
+        let pairs = output[0].data().iter().zip(head_gradient.data());
+        pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    for (index, param) in graph.params.iter().enumerate() {
+        let direction = noise([1, 1, 1, 1, param.len()], 77 + index as u64);
+        let move_by = |step: f32| {
+            let mut moved = weights.clone();
+            for (v, d) in moved.values[index].iter_mut().zip(direction.data()) {
+                *v += step * d;
+            }
+            loss(&moved)
+        };
+        let step = 5e-4;
+        let numeric = (move_by(step) - move_by(-step)) / (2.0 * f64::from(step));
+        let pairs = gradients[index].iter().zip(direction.data());
+        let analytic: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        assert!(
+            (numeric - analytic).abs() <= 2e-2 * numeric.abs().max(1.0),
+            "{}: {analytic}, numerically {numeric}",
+            param.name
+        );
+    }
+}
+
+#[test]
+fn wrong_inputs_are_errors() {
+    let graph = coarse(0.0);
+    let mut engine = Engine::new(&graph, &Weights::init(&graph, 3)).unwrap();
+    assert!(engine.infer(&Tensor::zeros([1, 2, 16, 16, 16])).is_err());
+    assert!(engine.infer(&Tensor::zeros([1, 1, 16, 0, 16])).is_err());
+    assert!(engine.backward(&[]).is_err());
+    engine.forward(&Tensor::zeros([1, 1, 16, 16, 16]), 0).unwrap();
+    assert!(engine.backward(&[Tensor::zeros([1, 3, 16, 16, 15])]).is_err());
+}
