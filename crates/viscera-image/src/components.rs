@@ -269,3 +269,95 @@ fn union(parent: &mut [u32], a: u32, b: u32) {
         parent[a as usize] = b;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Geometry, Volume};
+    use proptest::prelude::*;
+
+    /// For each voxel the number of its component, 0 for background, by flood fill in the order of first voxels.
+    fn flood(labels: &LabelMap) -> Vec<usize> {
+        let [nz, ny, nx] = labels.shape().map(|n| n as isize);
+        let mut found = vec![0; labels.data().len()];
+        let mut count = 0;
+        for seed in 0..found.len() {
+            if labels.data()[seed] == 0 || found[seed] != 0 {
+                continue;
+            }
+            count += 1;
+            found[seed] = count;
+            let mut open = vec![seed as isize];
+            while let Some(at) = open.pop() {
+                let (z, y, x) = (at / (ny * nx), at / nx % ny, at % nx);
+                for step in 0..27 {
+                    let (z, y, x) = (z + step / 9 - 1, y + step / 3 % 3 - 1, x + step % 3 - 1);
+                    if z < 0 || y < 0 || x < 0 || z >= nz || y >= ny || x >= nx {
+                        continue;
+                    }
+                    let next = (z * ny + y) * nx + x;
+                    if found[next as usize] == 0 && labels.data()[next as usize] == labels.data()[seed] {
+                        found[next as usize] = count;
+                        open.push(next);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    prop_compose! {
+        /// Sparse to dense label maps of up to three labels, some rows longer than a block of comparison.
+        fn label_maps()(shape in [1usize..6, 1usize..7, 1usize..80], density in 0.05f64..1.0, coarse in 1usize..6)(
+            shape in Just(shape),
+            density in Just(density),
+            coarse in Just(coarse),
+            noise in prop::collection::vec((0.0f64..1.0, 1u8..4), shape.iter().product::<usize>()),
+        ) -> LabelMap {
+            // Runs of `coarse` voxels share one draw.
+            let data = (0..noise.len())
+                .map(|i| noise[i / coarse * coarse])
+                .map(|(chance, label)| if chance < density { label } else { 0 })
+                .collect();
+            Volume::new(Geometry::ras(shape, [1.0; 3]), data).unwrap()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equals_flood_fill(labels in label_maps()) {
+            let expected = flood(&labels);
+            let found = components(&labels).unwrap();
+            prop_assert_eq!(found.list().len(), expected.iter().copied().max().unwrap_or(0));
+            for (i, component) in found.list().iter().enumerate() {
+                // Keeping one component alone shows which voxels it has.
+                let mut alone = labels.clone();
+                let erased = found.retain(&mut alone, |c| std::ptr::eq(c, component)).unwrap();
+                prop_assert_eq!(erased.len(), found.list().len() - 1);
+                for (voxel, number) in alone.data().iter().zip(&expected) {
+                    prop_assert_eq!(*voxel, if *number == i + 1 { component.label } else { 0 });
+                }
+                prop_assert_eq!(component.voxels, alone.data().iter().filter(|&&v| v != 0).count());
+                prop_assert_eq!(Some(component.bounding_box), crate::bounding_box(&alone, |v| v != 0));
+            }
+        }
+
+        #[test]
+        fn keeping_all_changes_nothing(labels in label_maps()) {
+            let mut same = labels.clone();
+            prop_assert!(components(&labels).unwrap().retain(&mut same, |_| true).unwrap().is_empty());
+            prop_assert_eq!(same, labels);
+        }
+    }
+
+    #[test]
+    fn retain_refuses_another_grid() {
+        let labels = Volume::filled(Geometry::ras([2, 2, 2], [1.0; 3]), 1u8).unwrap();
+        let mut other = Volume::filled(Geometry::ras([2, 2, 3], [1.0; 3]), 1u8).unwrap();
+        let found = components(&labels).unwrap();
+        assert!(matches!(
+            found.retain(&mut other, |_| false),
+            Err(ImageError::GridMismatch { .. })
+        ));
+    }
+}

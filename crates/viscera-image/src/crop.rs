@@ -119,3 +119,80 @@ pub fn bounding_box<T: Voxel>(volume: &Volume<T>, inside: impl Fn(T) -> bool + S
         })
         .reduce_with(|a, b| a.union(&b))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn shape_and_box()(shape in [1usize..9, 1usize..9, 1usize..9])(
+            shape in Just(shape),
+            start in shape.map(|n| 0..n),
+            reach in [0.0f64..1.0, 0.0f64..1.0, 0.0f64..1.0],
+        ) -> ([usize; 3], Box3) {
+            let end = std::array::from_fn(|a| start[a] + 1 + (reach[a] * (shape[a] - start[a]) as f64) as usize);
+            (shape, Box3 { start, end })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn crop_paste_and_bounding_box((shape, region) in shape_and_box()) {
+            let geometry = Geometry { origin: [1.0, 2.0, 3.0], ..Geometry::ras(shape, [2.0, 0.5, 0.7]) };
+            let n = geometry.len() as u32;
+            let volume = Volume::new(geometry.clone(), (1..=n).collect()).unwrap();
+            let part = crop(&volume, &region).unwrap();
+            let last = region.shape().map(|n| n - 1);
+            let parent = std::array::from_fn(|a| region.start[a] + last[a]);
+            prop_assert_eq!(part.get(last), volume.get(parent));
+            let (a, b) = (part.geometry().world_of(last.map(|i| i as f64)), geometry.world_of(parent.map(|i| i as f64)));
+            prop_assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9));
+
+            let mut empty = Volume::filled(geometry, 0u32).unwrap();
+            paste(&part, &mut empty, &region).unwrap();
+            prop_assert_eq!(bounding_box(&empty, |v| v != 0), Some(region));
+            for (found, source) in empty.data().iter().zip(volume.data()) {
+                prop_assert!(*found == 0 || found == source);
+            }
+            let mut whole = volume.clone();
+            paste(&part, &mut whole, &region).unwrap();
+            prop_assert_eq!(whole, volume);
+        }
+    }
+
+    #[test]
+    fn boxes_that_do_not_fit_are_errors() {
+        let mut volume = Volume::filled(Geometry::ras([2, 3, 4], [1.0; 3]), 0u8).unwrap();
+        for (start, end) in [
+            ([0, 0, 0], [2, 3, 5]),
+            ([1, 1, 1], [1, 2, 2]),
+            ([1, 2, 3], [2, 1, 4]),
+            ([usize::MAX, 0, 0], [usize::MAX, 1, 1]),
+        ] {
+            let region = Box3 { start, end };
+            assert!(
+                matches!(crop(&volume, &region), Err(ImageError::BadBox { .. })),
+                "{region:?}"
+            );
+        }
+        // The right shape in the wrong place.
+        let part = crop(
+            &volume,
+            &Box3 {
+                start: [0; 3],
+                end: [1, 2, 2],
+            },
+        )
+        .unwrap();
+        let elsewhere = Box3 {
+            start: [1, 0, 0],
+            end: [2, 2, 2],
+        };
+        assert!(matches!(
+            paste(&part, &mut volume, &elsewhere),
+            Err(ImageError::GridMismatch { .. })
+        ));
+        assert_eq!(bounding_box(&volume, |v| v != 0), None);
+    }
+}

@@ -295,3 +295,101 @@ pub fn histogram<T: Intensity>(voxels: &[T], low: f64, high: f64, bins: usize) -
         })
         .unwrap_or_else(empty))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Geometry;
+    use proptest::prelude::*;
+
+    fn row(data: Vec<f32>) -> Volume<f32> {
+        Volume::new(Geometry::ras([1, 1, data.len()], [1.0; 3]), data).unwrap()
+    }
+
+    #[test]
+    fn window_clips() {
+        let mut v = row(vec![-2000.0, -325.0, 3.5, 400.0, f32::NAN]);
+        window(&mut v, -325.0, 325.0).unwrap();
+        assert_eq!(v.data()[..4], [-325.0, -325.0, 3.5, 325.0]);
+        assert!(v.data()[4].is_nan());
+        assert!(window(&mut v, 1.0, 0.0).is_err());
+        assert!(window(&mut v, f32::NAN, 0.0).is_err());
+    }
+
+    #[test]
+    fn z_score_gives_mean_0_and_std_1() {
+        let mut v = row((0..100_000).map(|i| ((i * 37) % 211) as f32 + 3000.0).collect());
+        let m = moments(v.data()).unwrap();
+        z_score(&mut v, m.mean, m.std, 0.0).unwrap();
+        let m = moments(v.data()).unwrap();
+        assert!(m.mean.abs() < 1e-6 && (m.std - 1.0).abs() < 1e-6, "{m:?}");
+        let mut flat = row(vec![5.0; 3]);
+        assert!(z_score(&mut flat, 5.0, 0.0, 0.0).is_err());
+        z_score(&mut flat, 5.0, 0.0, 1e-5).unwrap();
+        assert_eq!(flat.data(), [0.0; 3]);
+    }
+
+    #[test]
+    fn moments_have_the_same_bits_for_any_number_of_threads() {
+        let data: Vec<f32> = (0..300_001)
+            .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 * 1e-3)
+            .collect();
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let m = moments(&data).unwrap();
+                (
+                    m.mean.to_bits(),
+                    m.std.to_bits(),
+                    percentiles(&data, &[1.0, 50.0]).unwrap(),
+                )
+            })
+        };
+        assert_eq!(with(1), with(2));
+        assert_eq!(with(1), with(7));
+    }
+
+    #[test]
+    fn voxels_that_are_not_finite_are_left_out() {
+        let data = [f32::NAN, 1.0, f32::INFINITY, 3.0, f32::NEG_INFINITY];
+        let m = moments(&data).unwrap();
+        assert_eq!((m.count, m.mean, m.std), (2, 2.0, 1.0));
+        assert_eq!(percentiles(&data, &[0.0, 50.0, 100.0]).unwrap(), [1.0, 2.0, 3.0]);
+        let h = histogram(&data, 0.0, 2.0, 2).unwrap();
+        assert_eq!((h.counts, h.above, h.not_finite), (vec![0, 1], 1, 3));
+        assert!(moments(&data[..1]).is_none());
+        assert!(matches!(
+            percentiles(&data[..1], &[50.0]),
+            Err(ImageError::NoVoxels { .. })
+        ));
+        assert!(percentiles::<i16>(&[], &[50.0]).is_err());
+    }
+
+    #[test]
+    fn impossible_requests_are_errors() {
+        for p in [-0.1, 100.1, f64::NAN] {
+            assert!(percentiles(&[1i16], &[p]).is_err(), "{p}");
+        }
+        assert!(histogram(&[1i16], 0.0, 1.0, 0).is_err());
+        assert!(histogram(&[1i16], 1.0, 1.0, 3).is_err());
+        assert!(histogram(&[1i16], 0.0, f64::NAN, 3).is_err());
+    }
+
+    proptest! {
+        /// Ranks found by counting equal those of a sorted copy, over the whole range of floats.
+        #[test]
+        fn percentiles_equal_sorting(
+            data in prop::collection::vec(prop_oneof![-1e30f32..1e30, -2.0f32..2.0, Just(0.0)], 1..60),
+        ) {
+            let mut sorted = data.clone();
+            sorted.sort_by(f32::total_cmp);
+            for (rank, value) in sorted.iter().enumerate() {
+                let p = 100.0 * rank as f64 / (sorted.len() - 1).max(1) as f64;
+                let found = percentiles(&data, &[p]).unwrap()[0];
+                // The percentage itself is rounded, so the rank may be off by a few 1e-15.
+                let reach = f64::from(*sorted.last().unwrap()) - f64::from(sorted[0]);
+                prop_assert!((found - f64::from(*value)).abs() <= 1e-12 * reach, "{found} for {value}");
+            }
+        }
+    }
+}

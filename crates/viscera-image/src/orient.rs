@@ -376,3 +376,124 @@ fn copy_run<T: Copy>(data: &[T], start: isize, backwards: bool, out: &mut [T]) {
         out.copy_from_slice(&data[start..start + n]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A turned, shifted grid.
+    fn oblique(shape: [usize; 3]) -> Geometry {
+        let (s, c) = 0.3f64.sin_cos();
+        Geometry {
+            shape,
+            spacing: [2.5, 0.8, 0.7],
+            origin: [-100.0, 50.0, 7.0],
+            direction: [[0.0, -s, c], [0.0, c, s], [1.0, 0.0, 0.0]],
+        }
+    }
+
+    fn numbered(geometry: Geometry) -> Volume<u32> {
+        let n = geometry.len() as u32;
+        Volume::new(geometry, (0..n).collect()).unwrap()
+    }
+
+    /// Checks every voxel by its place in the world, and the way back.
+    fn check(map: AxisMap, volume: &Volume<u32>) {
+        let out = map.apply(volume);
+        let [nz, ny, nx] = out.shape();
+        for z in 0..nz {
+            for y in 0..ny {
+                for x in 0..nx {
+                    let world = out.geometry().world_of([z as f64, y as f64, x as f64]);
+                    let index = volume.geometry().index_of(world);
+                    assert!(index.iter().all(|i| (i - i.round()).abs() < 1e-6), "{map:?}");
+                    let index = index.map(|i| i.round() as usize);
+                    assert_eq!(out.get([z, y, x]), volume.get(index), "{map:?} at {:?}", [z, y, x]);
+                }
+            }
+        }
+        let back = map.inverse().apply(&out);
+        assert_eq!(back.data(), volume.data(), "{map:?}");
+        assert!(back.geometry().same_grid(volume.geometry(), 1e-9), "{map:?}");
+    }
+
+    #[test]
+    fn all_48_maps_keep_every_voxel_in_its_place() {
+        // Longer than a tile along every axis in turn.
+        for shape in [[3, 4, 5], [TILE + 3, 2, TILE + 1], [2, TILE + 1, TILE + 9], [1, 1, 7]] {
+            let volume = numbered(oblique(shape));
+            AxisMap::all().for_each(|map| check(map, &volume));
+        }
+    }
+
+    #[test]
+    fn all_48_maps_lead_to_one_canonical_volume() {
+        let volume = numbered(oblique([3, 4, 5]));
+        let canonical = AxisMap::to_ras(volume.geometry()).apply(&volume);
+        assert_eq!(Orientation::of(canonical.geometry()), Orientation::RAS);
+        for map in AxisMap::all() {
+            let turned = map.apply(&volume);
+            let again = AxisMap::to_ras(turned.geometry()).apply(&turned);
+            assert_eq!(again.data(), canonical.data(), "{map:?}");
+            assert!(again.geometry().same_grid(canonical.geometry(), 1e-9), "{map:?}");
+        }
+    }
+
+    #[test]
+    fn maps_form_a_group() {
+        let maps: Vec<AxisMap> = AxisMap::all().collect();
+        let distinct: std::collections::HashSet<_> = maps.iter().collect();
+        assert_eq!(distinct.len(), 48);
+        assert_eq!(maps[0], AxisMap::IDENTITY);
+        let volume = numbered(oblique([2, 3, 4]));
+        for &a in &maps {
+            assert_eq!(a.then(a.inverse()), AxisMap::IDENTITY);
+            for &b in &maps {
+                assert_eq!(a.then(b).apply(&volume).data(), b.apply(&a.apply(&volume)).data());
+            }
+        }
+    }
+
+    #[test]
+    fn codes_print_parse_and_map() {
+        let codes: Vec<Orientation> = Orientation::all().collect();
+        assert_eq!(codes[0], Orientation::RAS);
+        let distinct: std::collections::HashSet<String> = codes.iter().map(ToString::to_string).collect();
+        assert_eq!(distinct.len(), 48);
+        let ras = Geometry::ras([2, 3, 4], [1.0; 3]);
+        for code in codes {
+            assert_eq!(code.to_string().parse::<Orientation>().unwrap(), code);
+            let mapped = AxisMap::between(Orientation::RAS, code).geometry(&ras);
+            assert_eq!(Orientation::of(&mapped), code);
+        }
+        // Letters are x, y, z: "PIR" has x growing backwards, z to the right.
+        let pir = AxisMap::between(Orientation::RAS, "PIR".parse().unwrap()).geometry(&ras);
+        assert_eq!(pir.direction[2], [0.0, -1.0, 0.0]);
+        assert_eq!(pir.direction[0], [1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn wrong_codes_and_permutations_are_errors() {
+        for code in ["", "RA", "RASS", "RLS", "RAX", "RÀS"] {
+            assert!(
+                matches!(code.parse::<Orientation>(), Err(ImageError::BadOrientation { .. })),
+                "{code}"
+            );
+        }
+        assert!(AxisMap::new([0, 1, 1], [false; 3]).is_err());
+        assert!(AxisMap::new([0, 1, 3], [false; 3]).is_err());
+        assert!(serde_json::from_str::<AxisMap>(r#"{"perm":[2,2,0],"flip":[true,false,false]}"#).is_err());
+        let map = AxisMap::new([2, 0, 1], [true, false, true]).unwrap();
+        let text = serde_json::to_string(&map).unwrap();
+        assert_eq!(serde_json::from_str::<AxisMap>(&text).unwrap(), map);
+    }
+
+    proptest! {
+        #[test]
+        fn any_shape_and_map(shape in [1usize..9, 1usize..9, 1usize..80], which in 0usize..48) {
+            let map = AxisMap::all().nth(which).unwrap();
+            check(map, &numbered(oblique(shape)));
+        }
+    }
+}

@@ -339,3 +339,125 @@ pub fn resample_nearest<T: Voxel>(
         });
     Ok(Volume::from_valid(geometry, data))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BOTH: [Convention; 2] = [Convention::HalfPixel, Convention::AlignCorners];
+
+    fn volume(shape: [usize; 3]) -> Volume<f32> {
+        let geometry = Geometry::ras(shape, [3.0, 0.7, 0.9]);
+        // Reproducible, far from smooth.
+        let data = (0..geometry.len())
+            .map(|i| ((i * 7919) % 1013) as f32 - 500.0)
+            .collect();
+        Volume::new(geometry, data).unwrap()
+    }
+
+    #[test]
+    fn impossible_targets_are_errors() {
+        let v = volume([2, 3, 4]);
+        for convention in BOTH {
+            assert!(matches!(
+                resample_linear(&v, [2, 0, 4], convention),
+                Err(ImageError::BadGeometry { .. })
+            ));
+            // More than any machine has, though the number of voxels is a fair one.
+            let huge = [1 << 19, 1 << 19, 1 << 17];
+            assert!(matches!(
+                resample_nearest(&v, huge, convention),
+                Err(ImageError::OutOfMemory { .. })
+            ));
+            assert!(AxisTable::linear(0, 3, convention).is_err());
+            assert!(nearest_positions(3, 0, convention).is_err());
+        }
+    }
+
+    #[test]
+    fn shape_follows_the_spacing() {
+        let geometry = Geometry::ras([100, 512, 3], [5.0, 0.7, 0.7]);
+        assert_eq!(shape_for_spacing(&geometry, [2.0, 1.5, 9.0]).unwrap(), [250, 239, 1]);
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300] {
+            assert!(shape_for_spacing(&geometry, [1.0, bad, 1.0]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_may_be_anything() {
+        // Half-pixel 9 to 3 reads the middles 1, 4, 7 only; a NaN elsewhere must not leak through a weight of 0.
+        let mut v = volume([9, 9, 9]);
+        for (i, value) in v.data_mut().iter_mut().enumerate() {
+            if [i / 81, i / 9 % 9, i % 9].iter().any(|p| p % 3 != 1) {
+                *value = f32::NAN;
+            }
+        }
+        let out = resample_linear(&v, [3, 3, 3], Convention::HalfPixel).unwrap();
+        assert!(out.data().iter().all(|v| v.is_finite()));
+    }
+
+    proptest! {
+        #[test]
+        fn same_shape_is_the_identity(shape in [1usize..7, 1usize..7, 1usize..40]) {
+            let v = volume(shape);
+            for convention in BOTH {
+                prop_assert_eq!(&resample_linear(&v, shape, convention).unwrap(), &v);
+                prop_assert_eq!(&resample_nearest(&v, shape, convention).unwrap(), &v);
+            }
+        }
+
+        #[test]
+        fn constants_stay(from in [1usize..7, 1usize..7, 1usize..7], to in [1usize..9, 1usize..9, 1usize..9]) {
+            let v = Volume::filled(Geometry::ras(from, [1.0; 3]), 0.1f32).unwrap();
+            for convention in BOTH {
+                let out = resample_linear(&v, to, convention).unwrap();
+                prop_assert!(out.data().iter().all(|&v| v == 0.1));
+            }
+        }
+
+        /// A volume that equals a linear function of the world stays that function inside: values and grid agree.
+        #[test]
+        fn linear_functions_of_the_world_stay(
+            from in [2usize..9, 2usize..9, 2usize..9],
+            to in [2usize..13, 2usize..13, 2usize..13],
+        ) {
+            let (s, c) = 0.4f64.sin_cos();
+            let mut geometry = Geometry::ras(from, [2.0, 0.8, 0.6]);
+            geometry.origin = [5.0, -9.0, 3.0];
+            geometry.direction = [[0.0, -s, c], [0.0, c, s], [-1.0, 0.0, 0.0]];
+            let plane = |g: &Geometry, i: usize| {
+                let index = [i / (g.shape[1] * g.shape[2]), i / g.shape[2] % g.shape[1], i % g.shape[2]];
+                let world = g.world_of(index.map(|v| v as f64));
+                (world[0] + 2.0 * world[1] - 3.0 * world[2], world)
+            };
+            let data = (0..geometry.len()).map(|i| plane(&geometry, i).0 as f32).collect();
+            let v = Volume::new(geometry.clone(), data).unwrap();
+            for convention in BOTH {
+                let out = resample_linear(&v, to, convention).unwrap();
+                for (i, &value) in out.data().iter().enumerate() {
+                    let (expected, world) = plane(out.geometry(), i);
+                    let index = geometry.index_of(world);
+                    // Outside the outermost centres half-pixel clamps.
+                    if (0..3).all(|a| index[a] > -1e-9 && index[a] < (from[a] - 1) as f64 + 1e-9) {
+                        prop_assert!((f64::from(value) - expected).abs() < 1e-3, "{convention:?} at {i}");
+                    }
+                }
+            }
+        }
+
+        /// Nearest is the closest position, by the definition of the convention.
+        #[test]
+        fn nearest_is_nearest(from in 1usize..50, to in 1usize..50) {
+            for convention in BOTH {
+                let positions = nearest_positions(from, to, convention).unwrap();
+                let table = AxisTable::linear(from, to, convention).unwrap();
+                for (position, tap) in positions.iter().zip(table.taps()) {
+                    let at = tap.lo as f32 + tap.weight;
+                    prop_assert!(*position < from);
+                    prop_assert!((*position as f32 - at).abs() <= 0.5 + 1e-5);
+                }
+            }
+        }
+    }
+}

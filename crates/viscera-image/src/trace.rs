@@ -192,3 +192,136 @@ impl Trace {
         Ok(labels)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LabelMap;
+    use proptest::prelude::*;
+
+    fn labels(geometry: Geometry, seed: usize) -> LabelMap {
+        let data = (0..geometry.len())
+            .map(|i| ((i + seed) * 2_654_435_761 >> 7) as u8 % 14)
+            .collect();
+        Volume::new(geometry, data).unwrap()
+    }
+
+    fn oblique(shape: [usize; 3]) -> Geometry {
+        let (s, c) = 0.2f64.sin_cos();
+        Geometry {
+            shape,
+            spacing: [5.0, 0.7, 0.8],
+            origin: [11.1, -22.2, 33.3],
+            direction: [[0.0, s, -c], [0.0, c, s], [-1.0, 0.0, 0.0]],
+        }
+    }
+
+    proptest! {
+        /// Labels that lie inside the box come back voxel for voxel, on the source's own geometry.
+        #[test]
+        fn orient_crop_and_back_is_the_identity(
+            shape in [1usize..8, 1usize..8, 1usize..8],
+            which in 0usize..48,
+            fraction in [0.0f64..1.0, 0.0f64..1.0, 0.0f64..1.0],
+            seed in 0usize..1000,
+        ) {
+            let source = labels(oblique(shape), seed);
+            let map = AxisMap::all().nth(which).unwrap();
+            let mut trace = Trace::new(source.geometry().clone());
+            let oriented = trace.orient(source.clone(), map).unwrap();
+            let start: [usize; 3] = std::array::from_fn(|a| (fraction[a] * oriented.shape()[a] as f64) as usize);
+            let region = Box3 { start, end: oriented.shape() };
+            let cropped = trace.crop(&oriented, &region).unwrap();
+            // A second crop and turn on top, so that order matters.
+            let inner = Box3 { start: [0; 3], end: cropped.shape().map(|n| n.div_ceil(2)) };
+            let cropped = trace.crop(&cropped, &inner).unwrap();
+            let turned = trace.orient(cropped, map).unwrap();
+            prop_assert_eq!(turned.geometry(), trace.current());
+
+            let restored = trace.restore(turned.clone()).unwrap();
+            prop_assert_eq!(restored.geometry(), source.geometry());
+            let mut kept = 0;
+            for (found, original) in restored.data().iter().zip(source.data()) {
+                prop_assert!(*found == 0 || found == original);
+                kept += usize::from(*found != 0);
+            }
+            prop_assert_eq!(kept, turned.data().iter().filter(|&&v| v != 0).count());
+        }
+
+        #[test]
+        fn whole_box_restores_everything(shape in [1usize..8, 1usize..8, 1usize..8], which in 0usize..48) {
+            let source = labels(oblique(shape), 5);
+            let mut trace = Trace::new(source.geometry().clone());
+            let turned = trace.orient(source.clone(), AxisMap::all().nth(which).unwrap()).unwrap();
+            let whole = Box3::whole(turned.shape());
+            let cropped = trace.crop(&turned, &whole).unwrap();
+            prop_assert_eq!(trace.restore(cropped).unwrap(), source);
+        }
+    }
+
+    #[test]
+    fn resampling_is_undone_by_nearest_on_the_recorded_grid() {
+        let ct = labels(oblique([4, 6, 6]), 1).map(f32::from);
+        for convention in [Convention::HalfPixel, Convention::AlignCorners] {
+            let mut trace = Trace::new(ct.geometry().clone());
+            let small = trace.resample_linear(&ct, [8, 3, 12], convention).unwrap();
+            assert_eq!(small.geometry(), trace.current());
+            let found = labels(small.geometry().clone(), 3);
+            let expected = resample_nearest(&found, ct.shape(), convention).unwrap();
+            let restored = trace.restore(found).unwrap();
+            assert_eq!(restored.data(), expected.data());
+            assert_eq!(restored.geometry(), ct.geometry());
+        }
+    }
+
+    #[test]
+    fn a_caller_may_take_steps_of_its_own() {
+        let ct = labels(oblique([4, 6, 6]), 1).map(f32::from);
+        let mut trace = Trace::new(ct.geometry().clone());
+        let region = Box3 {
+            start: [1, 0, 2],
+            end: [4, 6, 5],
+        };
+        let roi = trace.crop(&ct, &region).unwrap();
+        let step = Step::Resample {
+            from: roi.shape(),
+            to: [6, 6, 6],
+            convention: Convention::AlignCorners,
+        };
+        assert_eq!(trace.push(step).unwrap().shape, [6, 6, 6]);
+        assert_eq!(trace.steps().len(), 2);
+        assert_eq!(trace.pop(), Some(step));
+        assert_eq!(trace.current(), roi.geometry());
+        // Stop one step before the source.
+        let parent = trace.undo(roi.map(|_| 1u8)).unwrap();
+        assert_eq!(parent.geometry(), ct.geometry());
+        assert_eq!(parent.data().iter().filter(|&&v| v == 1).count(), roi.data().len());
+        assert_eq!(trace.pop(), None);
+    }
+
+    #[test]
+    fn volumes_of_another_grid_are_refused() {
+        let ct = labels(oblique([4, 6, 6]), 1);
+        let mut elsewhere = ct.geometry().clone();
+        elsewhere.origin[2] += 0.1;
+        let mut trace = Trace::new(elsewhere);
+        let refused = |r: Result<LabelMap, ImageError>| matches!(r, Err(ImageError::GridMismatch { .. }));
+        assert!(refused(trace.crop(&ct, &Box3::whole(ct.shape()))));
+        assert!(refused(trace.orient(ct.clone(), AxisMap::IDENTITY)));
+        assert!(refused(trace.undo(ct.clone())));
+        assert_eq!(trace.steps().len(), 0, "a refused step is not recorded");
+        assert!(refused(trace.restore(ct.clone())));
+        let mut trace = Trace::new(ct.geometry().clone());
+        let from = [4, 6, 7];
+        let convention = Convention::HalfPixel;
+        assert!(
+            trace
+                .push(Step::Resample {
+                    from,
+                    to: [1; 3],
+                    convention
+                })
+                .is_err()
+        );
+    }
+}
