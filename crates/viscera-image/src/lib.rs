@@ -10,6 +10,7 @@ mod geometry;
 mod intensity;
 mod labels;
 mod orient;
+pub mod phantom;
 mod resample;
 mod trace;
 mod volume;

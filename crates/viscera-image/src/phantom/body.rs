@@ -1,0 +1,291 @@
+//! The trunk that all else refers to: spine curve, inner and outer contours by height, and the diaphragm.
+
+use super::draw::Draw;
+use super::paint::Scene;
+use super::shape::{Bounds, Point, Solid, smooth_max, smoothstep};
+use super::texture;
+use super::tissue::Tissue;
+use std::sync::Arc;
+
+/// A value by height, on a fine table.
+pub(super) struct Profile {
+    lowest: f32,
+    values: Vec<f32>,
+}
+
+impl Profile {
+    const STEP: f32 = 4.0;
+
+    /// Joins `(height, value)` knots, sorted upwards, and smooths the corners over some centimetres.
+    fn new(knots: &[(f32, f32)]) -> Self {
+        let (lowest, highest) = (-460.0f32, 420.0f32);
+        let at = |z: f32| {
+            let above = knots.partition_point(|k| k.0 < z).clamp(1, knots.len() - 1);
+            let (a, b) = (knots[above - 1], knots[above]);
+            a.1 + (b.1 - a.1) * ((z - a.0) / (b.0 - a.0)).clamp(0.0, 1.0)
+        };
+        let count = ((highest - lowest) / Self::STEP) as usize;
+        let values = (0..count)
+            .map(|i| {
+                (-4..=4)
+                    .map(|k| at(lowest + (i as f32 + 2.0 * k as f32) * Self::STEP))
+                    .sum::<f32>()
+                    / 9.0
+            })
+            .collect();
+        Self { lowest, values }
+    }
+
+    /// The value at a height.
+    pub(super) fn at(&self, z: f32) -> f32 {
+        let position = ((z - self.lowest) / Self::STEP).clamp(0.0, (self.values.len() - 2) as f32);
+        let i = position as usize;
+        self.values[i] + (position - i as f32) * (self.values[i + 1] - self.values[i])
+    }
+}
+
+/// A contour of the trunk: a superellipse of half-width, front and back at each height.
+pub(super) struct Contour {
+    half_width: Profile,
+    front: Profile,
+    back: Profile,
+}
+
+impl Contour {
+    fn new(rows: &[[f32; 4]], wide: f32, forward: f32, belly: f32) -> Self {
+        let knots = |f: &dyn Fn(&[f32; 4]) -> f32| rows.iter().map(|r| (r[0], f(r))).collect::<Vec<_>>();
+        // A belly bulges in front and at the sides, below the ribs.
+        let bulge = |z: f32| belly * smoothstep(20.0, -120.0, z) * (1.0 - smoothstep(-200.0, -310.0, z));
+        Self {
+            half_width: Profile::new(&knots(&|r| r[1] * wide + 0.45 * bulge(r[0]))),
+            front: Profile::new(&knots(&|r| r[2] * forward + bulge(r[0]))),
+            back: Profile::new(&knots(&|r| r[3])),
+        }
+    }
+
+    /// Roughly the distance in mm to the contour within the axial plane, negative inside.
+    pub(super) fn distance(&self, p: Point) -> f32 {
+        let (a, front, back) = (self.half_width.at(p[2]), self.front.at(p[2]), self.back.at(p[2]));
+        let (middle, b) = (0.5 * (front + back), 0.5 * (front - back));
+        let (x, y) = (p[0], p[1] - middle);
+        let power = |t: f32| t * t * t.sqrt();
+        let u = (power((x / a).abs()) + power((y / b).abs())).powf(0.4);
+        if u < 0.2 {
+            return -0.8 * a.min(b);
+        }
+        (x * x + y * y).sqrt() * (1.0 - 1.0 / u)
+    }
+
+    /// Frontmost point at a height.
+    pub(super) fn front(&self, z: f32) -> f32 {
+        self.front.at(z)
+    }
+
+    /// Half-width at a height.
+    pub(super) fn half_width(&self, z: f32) -> f32 {
+        self.half_width.at(z)
+    }
+
+    /// Hindmost point at a height.
+    pub(super) fn back(&self, z: f32) -> f32 {
+        self.back.at(z)
+    }
+}
+
+/// The patient's frame: contours, spine curve, diaphragm and proportions.
+pub(super) struct Trunk {
+    /// Inside of ribs, muscles and pelvis.
+    pub(super) cavity: Contour,
+    /// Outside of the muscles.
+    pub(super) muscle: Contour,
+    /// Thickness of the subcutaneous fat in mm (at the flank).
+    pub(super) fat: f32,
+    /// Fat within the cavity: 0 thin … 1 obese.
+    pub(super) visceral: f32,
+    spine_y: Profile,
+    domes: [Dome; 3],
+    recess: f32,
+    seed: u32,
+}
+
+/// A paraboloid cap of the diaphragm.
+struct Dome {
+    top: Point,
+    radii: [f32; 2],
+    drop: [f32; 2],
+}
+
+impl Trunk {
+    pub(super) fn draw(draw: &mut Draw) -> Arc<Self> {
+        let visceral = draw.within(0.0, 1.0).powf(1.3);
+        let fat = (6.0 + 34.0 * draw.within(0.0, 1.0).powi(2) + 12.0 * visceral * draw.within(0.0, 1.0)).min(55.0);
+        let muscular = draw.within(-4.0, 5.0);
+        let (wide, forward) = (draw.within(0.9, 1.08), draw.within(0.88, 1.1));
+        let belly = 38.0 * visceral - 8.0;
+        // Height, half-width, front, back.
+        #[rustfmt::skip]
+        let cavity = [
+            [-450.0, 58.0, 45.0, -60.0], [-390.0, 62.0, 50.0, -62.0], [-330.0, 82.0, 58.0, -68.0],
+            [-270.0, 104.0, 74.0, -62.0], [-220.0, 124.0, 82.0, -50.0], [-170.0, 132.0, 92.0, -56.0],
+            [-120.0, 139.0, 97.0, -76.0], [-60.0, 144.0, 104.0, -93.0], [0.0, 143.0, 103.0, -97.0],
+            [50.0, 138.0, 92.0, -103.0], [100.0, 131.0, 78.0, -109.0], [150.0, 122.0, 63.0, -113.0],
+            [200.0, 108.0, 46.0, -112.0], [250.0, 82.0, 28.0, -106.0], [300.0, 50.0, 5.0, -90.0],
+            [400.0, 45.0, 0.0, -85.0],
+        ];
+        #[rustfmt::skip]
+        let muscle = [
+            [-450.0, 165.0, 55.0, -95.0], [-390.0, 172.0, 60.0, -100.0], [-330.0, 172.0, 74.0, -114.0],
+            [-270.0, 166.0, 88.0, -118.0], [-220.0, 160.0, 94.0, -114.0], [-170.0, 155.0, 104.0, -113.0],
+            [-120.0, 160.0, 110.0, -117.0], [-60.0, 163.0, 117.0, -122.0], [0.0, 161.0, 117.0, -126.0],
+            [50.0, 160.0, 107.0, -132.0], [100.0, 160.0, 96.0, -138.0], [150.0, 164.0, 84.0, -142.0],
+            [200.0, 172.0, 66.0, -143.0], [250.0, 180.0, 44.0, -138.0], [300.0, 150.0, 20.0, -122.0],
+            [400.0, 70.0, 0.0, -110.0],
+        ];
+        let muscle = muscle.map(|[z, a, f, b]| [z, a + muscular, f, b - muscular]);
+        #[rustfmt::skip]
+        let spine = [
+            (-450.0, -70.0), (-330.0, -88.0), (-290.0, -80.0), (-255.0, -55.0), (-221.0, -30.0), (-188.0, -21.0),
+            (-154.0, -19.0), (-118.0, -23.0), (-88.0, -29.0), (-57.0, -36.0), (-28.0, -42.0), (0.0, -47.0),
+            (60.0, -60.0), (150.0, -74.0), (250.0, -72.0), (400.0, -40.0),
+        ];
+        let (bend, slope) = (draw.within(0.75, 1.25), draw.normal(0.0, 0.015));
+        let spine = spine.map(|(z, y)| (z, -33.0 + bend * (y + 33.0) + slope * (z + 60.0)));
+        let left = draw.within(-26.0, -2.0);
+        let domes = [
+            Dome {
+                top: [draw.within(62.0, 78.0), draw.within(10.0, 32.0), 0.0],
+                radii: [95.0, 105.0],
+                drop: [draw.within(45.0, 70.0), draw.within(55.0, 85.0)],
+            },
+            Dome {
+                top: [draw.within(-82.0, -68.0), draw.within(0.0, 25.0), left],
+                radii: [85.0, 105.0],
+                drop: [draw.within(45.0, 65.0), draw.within(50.0, 80.0)],
+            },
+            Dome {
+                top: [
+                    draw.within(-25.0, -5.0),
+                    draw.within(42.0, 58.0),
+                    draw.within(-30.0, -16.0),
+                ],
+                radii: [75.0, 65.0],
+                drop: [40.0, 40.0],
+            },
+        ];
+        Arc::new(Self {
+            cavity: Contour::new(&cavity, wide, forward, belly),
+            muscle: Contour::new(&muscle, wide, forward, belly),
+            fat,
+            visceral,
+            spine_y: Profile::new(&spine),
+            domes,
+            recess: draw.within(25.0, 60.0),
+            seed: draw.seed(),
+        })
+    }
+
+    /// A–P place of the middle of the vertebral bodies.
+    pub(super) fn spine_y(&self, z: f32) -> f32 {
+        self.spine_y.at(z)
+    }
+
+    /// Height of the diaphragm above a place of the axial plane, given the distance to the cavity's wall.
+    pub(super) fn diaphragm(&self, p: Point, wall: f32) -> f32 {
+        let caps = self.domes.iter().map(|dome| {
+            let u = |a: usize| (p[a] - dome.top[a]) / dome.radii[a];
+            dome.top[2] - dome.drop[0] * u(0) * u(0) - dome.drop[1] * u(1) * u(1)
+        });
+        let height = caps.fold(-400.0, |a, b| smooth_max(a, b, 14.0));
+        // The lung's thin recess reaches far down behind and at the sides.
+        let edge = ((wall + 20.0) / 20.0).clamp(0.0, 1.4);
+        let behind = (0.75 - p[1] / 110.0).clamp(0.15, 1.4);
+        // Near the spine the crura rise no higher than the back of the domes.
+        (height - self.recess * behind * edge * edge).max(-115.0)
+    }
+
+    /// Everything within `inset` mm of the wall of the cavity and the under side of the diaphragm.
+    pub(super) fn abdomen(self: &Arc<Self>, inset: f32) -> Solid {
+        let trunk = self.clone();
+        Solid::field(
+            Bounds {
+                low: [-250.0, -160.0, -460.0],
+                high: [250.0, 240.0, 20.0],
+            },
+            4.0,
+            move |p| {
+                let wall = trunk.cavity.distance(p);
+                let roof = 0.75 * (p[2] - trunk.diaphragm(p, wall));
+                smooth_max(wall + inset, roof + inset, 4.0)
+            },
+        )
+    }
+
+    /// The inside of the chest, above the diaphragm.
+    pub(super) fn chest(self: &Arc<Self>, inset: f32) -> Solid {
+        let trunk = self.clone();
+        Solid::field(
+            Bounds {
+                low: [-250.0, -180.0, -130.0],
+                high: [250.0, 200.0, 420.0],
+            },
+            4.0,
+            move |p| {
+                let wall = trunk.cavity.distance(p);
+                (wall + inset).max(0.75 * (trunk.diaphragm(p, wall) - p[2]) + 0.3 * inset)
+            },
+        )
+    }
+
+    /// Distance to the skin, negative inside.
+    fn skin(&self, p: Point) -> f32 {
+        let side = (p[0].abs() / 150.0).min(1.2);
+        let low = smoothstep(-20.0, -170.0, p[2]);
+        let high = smoothstep(0.0, 120.0, p[2]);
+        // Thicker at the flanks and buttocks than over the breastbone and the midline of the back.
+        let thickness = self.fat
+            * (0.55 + 0.35 * side * low + 0.35 * low * smoothstep(0.0, -80.0, p[1]) - 0.2 * high)
+            * (1.0 + 0.25 * texture::noise(self.seed, p, 110.0));
+        let groove = 7.0 * (-(p[0] / 14.0) * (p[0] / 14.0)).exp() * smoothstep(-60.0, -100.0, p[1]);
+        self.muscle.distance(p) - thickness.max(2.5) + groove
+    }
+
+    /// Skin, fat under it, the muscular wall and the fat that fills the cavity.
+    pub(super) fn paint(self: &Arc<Self>, scene: &mut Scene) {
+        let all = Bounds {
+            low: [-290.0, -260.0, -455.0],
+            high: [290.0, 260.0, 415.0],
+        };
+        let trunk = self.clone();
+        let skin = Solid::field(all, 1.6, move |p| trunk.skin(p));
+        scene.body(&skin, Tissue::Skin);
+        scene.body(&skin.grow(-1.8), Tissue::SubcutaneousFat);
+        let trunk = self.clone();
+        let muscle = Solid::field(all, 1.4, move |p| trunk.muscle.distance(p));
+        scene.body(&muscle.and(&skin.grow(-3.0), 2.0), Tissue::Muscle);
+        self.paint_septa(scene, all);
+        let trunk = self.clone();
+        let cavity = Solid::field(all, 1.4, move |p| trunk.cavity.distance(p));
+        scene.body(&cavity, Tissue::VisceralFat);
+    }
+
+    /// Thin sheets of fat between the layers of the muscular wall, and the white line between the straight muscles.
+    fn paint_septa(self: &Arc<Self>, scene: &mut Scene, all: Bounds) {
+        let trunk = self.clone();
+        let wide = 0.5 + 0.9 * self.visceral;
+        let septa = Solid::field(all, 3.0, move |p| {
+            let (inner, outer) = (trunk.cavity.distance(p), -trunk.muscle.distance(p));
+            let thickness = (inner + outer).max(1.0);
+            let share = inner / thickness + 0.06 * texture::noise(trunk.seed ^ 5, p, 30.0);
+            let sheet = (share - 0.36).abs().min((share - 0.68).abs()) * thickness;
+            let lateral = smoothstep(-35.0, 0.0, p[1]) * smoothstep(55.0, 85.0, p[0].abs());
+            let back = smoothstep(-40.0, -65.0, p[1]);
+            let bundles = 26.0 * texture::rough(trunk.seed ^ 9, p, 34.0).abs();
+            let line = (p[0].abs() + 40.0 * smoothstep(40.0, 0.0, p[1]))
+                .min((p[0].abs() - 68.0).abs() + 40.0 * smoothstep(80.0, 40.0, p[1]));
+            let flat = sheet + 20.0 * (1.0 - lateral);
+            let bundle = bundles + 20.0 * (1.0 - back);
+            flat.min(bundle).min(line) - wide
+        });
+        scene.thin(&septa, Tissue::SubcutaneousFat, 2.0 * wide);
+    }
+}
