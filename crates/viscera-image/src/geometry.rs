@@ -177,3 +177,72 @@ impl Box3 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oblique() -> Geometry {
+        let (s, c) = 0.3f64.sin_cos();
+        Geometry {
+            origin: [1.0, -2.0, 3.0],
+            direction: [[0.0, -s, c], [0.0, c, s], [-1.0, 0.0, 0.0]],
+            ..Geometry::ras([4, 5, 6], [2.5, 0.5, 0.75])
+        }
+    }
+
+    #[test]
+    fn world_and_index_are_inverse() {
+        let g = oblique();
+        assert_eq!(g.world_of([0.0; 3]), g.origin);
+        // x grows to the left here.
+        assert_eq!(g.world_of([0.0, 0.0, 2.0]), [-0.5, -2.0, 3.0]);
+        let index = [1.25, 3.0, -0.5];
+        let back = g.index_of(g.world_of(index));
+        assert!(back.iter().zip(index).all(|(a, b)| (a - b).abs() < 1e-12), "{back:?}");
+        assert_eq!(g.voxel_volume_mm3(), 0.9375);
+    }
+
+    #[test]
+    fn impossible_grids_are_errors() {
+        assert!(oblique().validate().is_ok());
+        let broken: [fn(&mut Geometry); 8] = [
+            |g| g.shape[1] = 0,
+            |g| g.shape = [usize::MAX, 2, 2],
+            |g| g.spacing[0] = 0.0,
+            |g| g.spacing[2] = f64::NAN,
+            |g| g.origin[1] = f64::INFINITY,
+            |g| g.direction[0] = [0.0; 3],
+            |g| g.direction[2][0] = f64::NAN,
+            |g| g.direction[1] = g.direction[2],
+        ];
+        for (i, spoil) in broken.iter().enumerate() {
+            let mut g = oblique();
+            spoil(&mut g);
+            assert!(matches!(g.validate(), Err(ImageError::BadGeometry { .. })), "case {i}");
+        }
+    }
+
+    #[test]
+    fn grids_are_compared_at_all_corners() {
+        let g = oblique();
+        let mut turned = g.clone();
+        let (s, c) = 0.31f64.sin_cos();
+        turned.direction[0] = [0.0, -s, c];
+        turned.direction[1] = [0.0, c, s];
+        // Both share the origin; the far corner moves by 0.01 rad of 8 mm.
+        assert!(!g.same_grid(&turned, 0.05));
+        assert!(g.same_grid(&turned, 0.1));
+        assert!(g.require_same_grid(&turned).is_err());
+    }
+
+    #[test]
+    fn margins_are_mm_and_stay_inside() {
+        let region = Box3 {
+            start: [1, 2, 3],
+            end: [2, 3, 4],
+        };
+        let grown = region.grown_mm([2.6, 0.5, 100.0], &oblique());
+        assert_eq!((grown.start, grown.end), ([0, 1, 0], [4, 4, 6]));
+    }
+}

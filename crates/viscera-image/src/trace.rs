@@ -201,7 +201,7 @@ mod tests {
 
     fn labels(geometry: Geometry, seed: usize) -> LabelMap {
         let data = (0..geometry.len())
-            .map(|i| ((i + seed) * 2_654_435_761 >> 7) as u8 % 14)
+            .map(|i| (((i + seed) * 2_654_435_761) >> 7) as u8 % 14)
             .collect();
         Volume::new(geometry, data).unwrap()
     }
