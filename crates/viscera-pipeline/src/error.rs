@@ -1,19 +1,21 @@
 //! What can go wrong between a scan and its masks.
 
 use std::path::PathBuf;
+use viscera_image::ImageError;
+use viscera_io::IoError;
+use viscera_metrics::MetricsError;
+use viscera_net::NetError;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PipelineError {
-    /// A file that cannot be read or written.
-    #[error("{path}: {action} failed")]
+    /// A file that cannot be read.
+    #[error("cannot read {path}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What was tried: "reading", "writing".
-        action: &'static str,
-        /// Why it failed.
+        /// What the system said.
         source: std::io::Error,
     },
     /// A recipe that does not say something sensible.
@@ -26,7 +28,7 @@ pub enum PipelineError {
         /// What is wrong.
         reason: String,
     },
-    /// There is no recipe of that name.
+    /// There is no built-in recipe of that name.
     #[error("there is no built-in recipe \"{name}\"; there are {}", known.join(", "))]
     UnknownRecipe {
         /// The name asked for.
@@ -34,4 +36,73 @@ pub enum PipelineError {
         /// The names there are.
         known: Vec<String>,
     },
+    /// There is no model of that name.
+    #[error("there is no model \"{name}\"; there are {}", known.join(", "))]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A file that is no model, or not one of this version.
+    #[error("model {model}: {reason}")]
+    Model {
+        /// Its name.
+        model: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Weights that do not fit the recipe's networks.
+    #[error("model {model}: its weights cannot be used")]
+    Weights {
+        /// The model's name.
+        model: String,
+        /// What is wrong with them.
+        source: NetError,
+    },
+    /// A class that the model does not have.
+    #[error("the model has no class \"{name}\"; it has {}", known.join(", "))]
+    UnknownClass {
+        /// The class asked for.
+        name: String,
+        /// The classes there are.
+        known: Vec<String>,
+    },
+    /// Intensities that are not Hounsfield units.
+    #[error("the intensities are not Hounsfield units: {reason}")]
+    NotHounsfield {
+        /// How one can tell.
+        reason: String,
+    },
+    /// A network that could not be run.
+    #[error("stage \"{stage}\" failed")]
+    Network {
+        /// The stage's id.
+        stage: String,
+        /// Why.
+        source: NetError,
+    },
+    /// Reference and prediction that cannot be compared.
+    #[error("case \"{case}\" cannot be measured")]
+    Measure {
+        /// The case.
+        case: String,
+        /// Why.
+        source: MetricsError,
+    },
+    /// Folders of references and predictions without a common case.
+    #[error("no prediction has the name of a reference: {reference} and {prediction}",
+            reference = reference.display(), prediction = prediction.display())]
+    NothingToCompare {
+        /// Folder of references.
+        reference: PathBuf,
+        /// Folder of predictions.
+        prediction: PathBuf,
+    },
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A grid that cannot be, or too little memory for one.
+    #[error(transparent)]
+    Image(#[from] ImageError),
 }

@@ -79,7 +79,18 @@ impl Recipe {
     /// wrong types, and values that contradict each other.
     pub fn parse(text: &str, source: &str) -> Result<Self, PipelineError> {
         let recipe = parse::parse(text, source)?;
-        validate::validate(&recipe, source)?;
+        let table = recipe.label_table()?;
+        validate::validate(&recipe, &table, source)?;
+        Ok(recipe)
+    }
+
+    /// As [`Self::parse`], for a label table that comes with the recipe.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and when the table is not the one that the recipe names.
+    pub(crate) fn parse_for(text: &str, source: &str, table: &LabelTable) -> Result<Self, PipelineError> {
+        let recipe = parse::parse(text, source)?;
+        validate::validate(&recipe, table, source)?;
         Ok(recipe)
     }
 
@@ -90,7 +101,6 @@ impl Recipe {
     pub fn load(path: &Path) -> Result<Self, PipelineError> {
         let text = std::fs::read_to_string(path).map_err(|source| PipelineError::File {
             path: path.to_owned(),
-            action: "reading",
             source,
         })?;
         Self::parse(&text, &path.display().to_string())

@@ -81,13 +81,14 @@ pub struct LossSettings {
     /// Weight of the focal term (Lin et al. 2017).
     #[serde(default)]
     pub focal: f32,
-    /// Added to both sides of the Dice fraction, in voxels.
+    /// Added to both sides of the Dice fraction, in voxels. With next to nothing a class that is annotated but absent from
+    /// a sample teaches nothing; with about the smallest organ's size, false positives of it cost.
     #[serde(default = "tiny")]
     pub smooth: f32,
     /// Whether Dice sums run over the whole batch.
     #[serde(default)]
     pub batch_dice: bool,
-    /// Weight of both kinds of voxels in the focal term.
+    /// Weight of foreground voxels in the focal term; background has 1 minus it.
     #[serde(default = "half")]
     pub focal_alpha: f32,
     /// Exponent of the focal term.
@@ -110,7 +111,6 @@ fn gamma() -> f32 {
 /// How parameters move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum OptimizerSettings {
     /// Kingma and Ba 2015; weight decay is added to the gradient (L2).
     Adam(AdamSettings),

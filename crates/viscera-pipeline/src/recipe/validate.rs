@@ -11,15 +11,24 @@ const MAX_VOXELS: usize = 1 << 27;
 /// Widest first level of a network.
 const MAX_FEATURES: usize = 128;
 
-pub(super) fn validate(recipe: &Recipe, source: &str) -> Result<(), PipelineError> {
+pub(super) fn validate(recipe: &Recipe, table: &LabelTable, source: &str) -> Result<(), PipelineError> {
     let check = || -> Result<(), String> {
-        let table = recipe.label_table().map_err(|e| e.to_string())?;
+        if table.name() != recipe.recipe.labels {
+            return Err(format!(
+                "is for the labels {}, not {}",
+                recipe.recipe.labels,
+                table.name()
+            ));
+        }
+        if table.entries().is_empty() {
+            return Err(format!("the label table {} has no class", table.name()));
+        }
         if recipe.stages.is_empty() {
             return Err("has no stage".to_owned());
         }
         let mut earlier = BTreeSet::new();
         for stage in &recipe.stages {
-            check_stage(stage, &earlier, &table).map_err(|reason| format!("stage \"{}\": {reason}", stage.id))?;
+            check_stage(stage, &earlier, table).map_err(|reason| format!("stage \"{}\": {reason}", stage.id))?;
             if !earlier.insert(stage.id.as_str()) {
                 return Err(format!("two stages have the id \"{}\"", stage.id));
             }

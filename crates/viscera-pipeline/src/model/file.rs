@@ -1,0 +1,255 @@
+//! Models as safetensors files.
+
+use super::{Model, graph};
+use crate::hash::sha256_hex;
+use crate::{PipelineError, Recipe};
+use safetensors::SafeTensors;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use viscera_image::LabelTable;
+use viscera_net::{NetError, Storage, Weights};
+
+/// The format this version writes and reads.
+const FORMAT: &str = "1";
+/// Largest model file that is read: ten times nnU-Net's largest.
+const MAX_BYTES: u64 = 4 << 30;
+
+const KEY_FORMAT: &str = "viscera.format";
+const KEY_RECIPE: &str = "viscera.recipe";
+const KEY_LABELS: &str = "viscera.labels";
+const KEY_CARD: &str = "viscera.card";
+const KEY_TRAINING: &str = "viscera.training";
+
+/// The model that is part of the program.
+const EMBEDDED: &[u8] = include_bytes!("../../../../weights/default.safetensors");
+
+impl Model {
+    /// The model that is part of the program; its name is `default`.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`], if the program was built with a damaged one.
+    pub fn embedded() -> Result<Self, PipelineError> {
+        Self::from_bytes(EMBEDDED, "default")
+    }
+
+    /// Reads a model file; its name is the file's without extension.
+    ///
+    /// # Errors
+    /// [`PipelineError::File`]; as [`Self::from_bytes`].
+    pub fn load(path: &Path) -> Result<Self, PipelineError> {
+        let unreadable = |source| PipelineError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let name = path
+            .file_stem()
+            .map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > MAX_BYTES {
+            return Err(PipelineError::Model {
+                model: name,
+                reason: format!("a file of {size} bytes is no model"),
+            });
+        }
+        Self::from_bytes(&std::fs::read(path).map_err(unreadable)?, &name)
+    }
+
+    /// Reads a model from the bytes of its file.
+    ///
+    /// # Errors
+    /// [`PipelineError::Model`] for bytes that are no model of this format, [`PipelineError::Recipe`] for its recipe,
+    /// [`PipelineError::Weights`] when tensors are missing or do not fit.
+    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, PipelineError> {
+        let wrong = |reason: String| PipelineError::Model {
+            model: name.to_owned(),
+            reason,
+        };
+        let broken = |source: NetError| PipelineError::Weights {
+            model: name.to_owned(),
+            source,
+        };
+        let file = SafeTensors::deserialize(bytes).map_err(|e| broken(e.into()))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| broken(e.into()))?;
+        let entry = |key: &str| header.metadata().as_ref().and_then(|m| m.get(key)).map(String::as_str);
+        match entry(KEY_FORMAT) {
+            Some(FORMAT) => {}
+            Some(other) => {
+                return Err(wrong(format!(
+                    "has format {other}, this version reads {FORMAT}; update viscera or train again"
+                )));
+            }
+            None => {
+                return Err(wrong(format!(
+                    "is a safetensors file without \"{KEY_FORMAT}\": no model of viscera"
+                )));
+            }
+        }
+        let need = |key: &str| entry(key).ok_or_else(|| wrong(format!("lacks \"{key}\"")));
+        let labels: LabelTable =
+            toml::from_str(need(KEY_LABELS)?).map_err(|e| wrong(format!("its label table: {}", e.message())))?;
+        let recipe = Recipe::parse_for(need(KEY_RECIPE)?, &format!("of model {name}"), &labels)?;
+        let training = match entry(KEY_TRAINING) {
+            Some(text) => serde_json::from_str(text).map_err(|e| wrong(format!("\"{KEY_TRAINING}\": {e}")))?,
+            None => serde_json::Value::Null,
+        };
+        let mut weights = BTreeMap::new();
+        for stage in &recipe.stages {
+            let prefix = format!("{}/", stage.id);
+            let found = Weights::from_safetensors(&file, &graph(stage, &labels), &prefix).map_err(broken)?;
+            weights.insert(stage.id.clone(), found);
+        }
+        let mut model = Self::new(
+            name,
+            recipe,
+            labels,
+            weights,
+            entry(KEY_CARD).unwrap_or_default(),
+            training,
+        )?;
+        model.hash = Some(sha256_hex(bytes));
+        Ok(model)
+    }
+
+    /// The bytes of the model's file; the same model gives the same bytes.
+    ///
+    /// # Errors
+    /// [`PipelineError::Model`] when a part has no text form.
+    pub fn to_bytes(&self, storage: Storage) -> Result<Vec<u8>, PipelineError> {
+        let wrong = |reason: String| PipelineError::Model {
+            model: self.name.clone(),
+            reason,
+        };
+        let mut tensors = Vec::new();
+        for (stage, weights) in self.stages() {
+            tensors.extend(weights.to_tensors(&self.graph(stage), &format!("{}/", stage.id), storage));
+        }
+        let labels = toml::to_string(&self.labels).map_err(|e| wrong(e.to_string()))?;
+        let metadata = HashMap::from(
+            [
+                (KEY_FORMAT, FORMAT.to_owned()),
+                (KEY_RECIPE, self.recipe.canonical()?),
+                (KEY_LABELS, labels),
+                (KEY_CARD, self.card.clone()),
+                (KEY_TRAINING, self.training.to_string()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| wrong(e.to_string()))?;
+        in_fixed_order(bytes).ok_or_else(|| wrong("its header cannot be written".to_owned()))
+    }
+
+    /// Writes the model's file, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Self::to_bytes`]; [`PipelineError::Io`] when the system refuses.
+    pub fn save(&self, path: &Path, storage: Storage) -> Result<(), PipelineError> {
+        let bytes = self.to_bytes(storage)?;
+        viscera_io::atomic_write(path, |file| file.write_all(&bytes))?;
+        Ok(())
+    }
+}
+
+/// Rewrites a safetensors header with its metadata sorted by key: the library writes them in the random order of a hash
+/// map, and the hash of a model should depend on the model alone.
+fn in_fixed_order(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let length = usize::try_from(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?)).ok()?;
+    let end = length.checked_add(8)?;
+    let mut header: serde_json::Value = serde_json::from_slice(bytes.get(8..end)?).ok()?;
+    header.get_mut("__metadata__")?.as_object_mut()?.sort_keys();
+    let mut text = serde_json::to_vec(&header).ok()?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut out = (text.len() as u64).to_le_bytes().to_vec();
+    out.append(&mut text);
+    out.extend_from_slice(&bytes.split_off(end));
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Model {
+        let text = Recipe::builtin_text("efficientsegnet-small")
+            .unwrap()
+            .replace("base_features = 8", "base_features = 4");
+        let recipe = Recipe::parse(&text, "small").unwrap();
+        let labels = recipe.label_table().unwrap();
+        let weights = recipe
+            .stages
+            .iter()
+            .map(|stage| (stage.id.clone(), Weights::init(&graph(stage, &labels), 7)))
+            .collect();
+        Model::new(
+            "small",
+            recipe,
+            labels,
+            weights,
+            "# Card",
+            serde_json::json!({ "epochs": 3 }),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_model_comes_back_and_its_bytes_are_fixed() {
+        let model = small();
+        let bytes = model.to_bytes(Storage::F32).unwrap();
+        // A hash map's order differs from one map to the next.
+        for _ in 0..8 {
+            assert!(model.to_bytes(Storage::F32).unwrap() == bytes);
+        }
+        let back = Model::from_bytes(&bytes, "small").unwrap();
+        assert_eq!((back.recipe(), back.labels()), (model.recipe(), model.labels()));
+        assert_eq!(
+            (back.card(), back.training()),
+            ("# Card", &serde_json::json!({ "epochs": 3 }))
+        );
+        assert_eq!(back.weights, model.weights);
+        assert_eq!(back.hash().map(str::len), Some(64));
+        // As bf16 every weight is within 2⁻⁸ of itself.
+        let half = Model::from_bytes(&model.to_bytes(Storage::Bf16).unwrap(), "small").unwrap();
+        for (a, b) in model
+            .weights
+            .iter()
+            .flat_map(|w| &w.values)
+            .flatten()
+            .zip(half.weights.iter().flat_map(|w| &w.values).flatten())
+        {
+            assert!((a - b).abs() <= a.abs() / 256.0);
+        }
+    }
+
+    #[test]
+    fn hostile_files_are_refused() {
+        let good = small().to_bytes(Storage::Bf16).unwrap();
+        let error = |bytes: &[u8]| {
+            let error = Model::from_bytes(bytes, "m").unwrap_err();
+            let cause = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            format!("{error} {cause}")
+        };
+        assert!(error(b"").contains("weights cannot be"));
+        assert!(error(b"not safetensors at all").contains("weights cannot be"));
+        assert!(error(&[0xff; 64]).contains("weights cannot be"));
+        for cut in [9, good.len() / 2, good.len() - 1] {
+            assert!(error(&good[..cut]).contains("weights cannot be"), "{cut}");
+        }
+        let plain = safetensors::serialize(Vec::<(String, viscera_net::StoredTensor)>::new(), None).unwrap();
+        assert!(error(&plain).contains("no model of viscera"));
+
+        // Replacements of equal length keep the header's length right.
+        let swap = |from: &str, to: &str| {
+            assert_eq!(from.len(), to.len());
+            let at = good.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+            let mut bytes = good.clone();
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+            error(&bytes)
+        };
+        assert!(swap("\"viscera.format\":\"1\"", "\"viscera.format\":\"7\"").contains("has format 7"));
+        assert!(swap("viscera.recipe", "viscera.recipf").contains("lacks \"viscera.recipe\""));
+        assert!(swap("\"coarse/head.weight\"", "\"coarse/hexd.weight\"").contains("coarse/head.weight"));
+        assert!(swap("base_features = 4", "base_features = 9").contains("shape"));
+        assert!(swap("size = [64, 64, 64]", "size = [64,64,64 0]").contains("recipe of model m"));
+    }
+}
