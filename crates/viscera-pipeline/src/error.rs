@@ -99,6 +99,18 @@ pub enum PipelineError {
         /// Folder of predictions.
         prediction: PathBuf,
     },
+    /// The label map would replace the scan it was made from.
+    #[error("the label map would replace the scan itself: {path}", path = path.display())]
+    WouldOverwrite {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder that phantoms should go to holds another data set.
+    #[error("the folder holds a data set with other classes: {path}", path = path.display())]
+    OtherDataset {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file that cannot be read or written.
     #[error(transparent)]
     Io(#[from] IoError),

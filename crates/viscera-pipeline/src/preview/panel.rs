@@ -1,0 +1,213 @@
+//! One slice with its masks.
+
+use super::canvas::{Align, CHAR_HEIGHT, Canvas};
+use super::slices::RasView;
+use super::{BRIGHT, DIM};
+use viscera_image::{Intensity, LabelMap, LabelTable, Volume};
+
+/// Window of soft tissue in HU: centre 40, width 400.
+const WINDOW: [f32; 2] = [-160.0, 240.0];
+/// Opacity of a mask's inside and of its outline.
+const INSIDE: f32 = 0.30;
+const OUTLINE: f32 = 1.0;
+
+/// Which way a slice is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plane {
+    Axial,
+    Coronal,
+    Sagittal,
+}
+
+impl Plane {
+    /// Axes of RAS+ (0 = z, 1 = y, 2 = x): across the slice, down the picture, along its rows. Rows and columns both run
+    /// against their axis: from the front or the top downwards, from the right or the front rightwards.
+    fn axes(self) -> [usize; 3] {
+        match self {
+            Self::Axial => [0, 1, 2],
+            Self::Coronal => [1, 0, 2],
+            Self::Sagittal => [2, 0, 1],
+        }
+    }
+
+    /// Sides of the body at the left, right, top and bottom.
+    fn letters(self) -> [&'static str; 4] {
+        match self {
+            Self::Axial => ["R", "L", "A", "P"],
+            Self::Coronal => ["R", "L", "S", "I"],
+            Self::Sagittal => ["A", "P", "S", "I"],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Axial => "axial",
+            Self::Coronal => "coronal",
+            Self::Sagittal => "sagittal",
+        }
+    }
+}
+
+/// The frame of a slice.
+pub(super) struct Panel {
+    plane: Plane,
+    pub(super) width: usize,
+    pub(super) height: usize,
+    scale: f64,
+}
+
+impl Panel {
+    /// For a scan of `extent` mm `[z, y, x]` at `scale` pixels per mm.
+    pub(super) fn new(plane: Plane, extent: [f64; 3], scale: f64) -> Self {
+        let [_, down, along] = plane.axes();
+        let pixels = |mm: f64| ((mm * scale).round() as usize).max(1);
+        Self {
+            plane,
+            width: pixels(extent[along]),
+            height: pixels(extent[down]),
+            scale,
+        }
+    }
+
+    /// Writes the plane's name and the slice's place in the world.
+    pub(super) fn caption(&self, canvas: &mut Canvas, left: usize, top: usize, view: &RasView, slices: [usize; 3]) {
+        let across = self.plane.axes()[0];
+        // Array axes z, y, x against world components R, A, S.
+        let place = view.grid.world_of(slices.map(|s| s as f64))[2 - across];
+        let text = format!("{}  {} {place:+.0} mm", self.plane.name(), ["S", "A", "R"][across]);
+        canvas.text(left, top, &text, DIM, Align::Left);
+    }
+
+    /// Draws the slice at a place of the canvas.
+    pub(super) fn draw<T: Intensity>(
+        &self,
+        canvas: &mut Canvas,
+        [left, top]: [usize; 2],
+        scan: &Volume<T>,
+        labels: &LabelMap,
+        table: &LabelTable,
+        view: &RasView,
+        slices: [usize; 3],
+    ) {
+        let [across, down, along] = self.plane.axes();
+        let index = |row: usize, column: usize| {
+            let mut index = [0; 3];
+            index[across] = slices[across];
+            index[down] = row;
+            index[along] = column;
+            view.offset(index)
+        };
+        let rows = Samples::new(self.height, view.grid.shape[down]);
+        let columns = Samples::new(self.width, view.grid.shape[along]);
+        let mut shown = vec![0u8; self.width * self.height];
+        for (y, row) in rows.0.iter().enumerate() {
+            for (x, column) in columns.0.iter().enumerate() {
+                let at = |r: usize, c: usize| scan.data()[index(r, c)].to_f32();
+                let upper = mix(at(row.lo, column.lo), at(row.lo, column.hi), column.weight);
+                let lower = mix(at(row.hi, column.lo), at(row.hi, column.hi), column.weight);
+                let hu = mix(upper, lower, row.weight);
+                let grey = ((hu - WINDOW[0]) / (WINDOW[1] - WINDOW[0]) * 255.0).clamp(0.0, 255.0) as u8;
+                canvas.blend(left + x, top + y, [grey; 3], 1.0);
+                shown[y * self.width + x] = labels.data()[index(row.nearest, column.nearest)];
+            }
+        }
+        self.masks(canvas, [left, top], &shown, table);
+        self.marks(canvas, [left, top], view, slices);
+    }
+
+    /// Tints the inside of each mask and draws its outline.
+    fn masks(&self, canvas: &mut Canvas, [left, top]: [usize; 2], shown: &[u8], table: &LabelTable) {
+        for y in 0..self.height {
+            for x in 0..self.width {
+                let label = shown[y * self.width + x];
+                let Some(entry) = table.by_id(label) else { continue };
+                let other = |x: usize, y: usize| shown[y * self.width + x] != label;
+                let border = (x > 0 && other(x - 1, y))
+                    || (x + 1 < self.width && other(x + 1, y))
+                    || (y > 0 && other(x, y - 1))
+                    || (y + 1 < self.height && other(x, y + 1));
+                canvas.blend(left + x, top + y, entry.rgb, if border { OUTLINE } else { INSIDE });
+            }
+        }
+    }
+
+    /// Draws the letters of the sides, ticks where the other slices cut, and a bar of 5 cm in the axial slice.
+    fn marks(&self, canvas: &mut Canvas, [left, top]: [usize; 2], view: &RasView, slices: [usize; 3]) {
+        const TICK: usize = 8;
+        const TICK_COLOUR: [u8; 3] = [90, 160, 200];
+        let [_, down, along] = self.plane.axes();
+        let pixel = |axis: usize, extent: usize| {
+            let n = view.grid.shape[axis];
+            ((n - 1 - slices[axis]) as f64 + 0.5) / n as f64 * extent as f64
+        };
+        let (x, y) = (pixel(along, self.width) as usize, pixel(down, self.height) as usize);
+        canvas.fill([left + x, top], [1, TICK], TICK_COLOUR);
+        canvas.fill(
+            [left + x, top + self.height.saturating_sub(TICK)],
+            [1, TICK],
+            TICK_COLOUR,
+        );
+        canvas.fill([left, top + y], [TICK, 1], TICK_COLOUR);
+        canvas.fill(
+            [left + self.width.saturating_sub(TICK), top + y],
+            [TICK, 1],
+            TICK_COLOUR,
+        );
+
+        let [l, r, t, b] = self.plane.letters();
+        let (middle_x, middle_y) = (
+            left + self.width / 2,
+            top + (self.height / 2).saturating_sub(CHAR_HEIGHT / 2),
+        );
+        canvas.text_on_image(left + 4, middle_y, l, BRIGHT, Align::Left);
+        canvas.text_on_image(left + self.width - 4, middle_y, r, BRIGHT, Align::Right);
+        canvas.text_on_image(middle_x, top + 2, t, BRIGHT, Align::Centre);
+        let bottom = (top + self.height).saturating_sub(CHAR_HEIGHT + 2);
+        canvas.text_on_image(middle_x, bottom, b, BRIGHT, Align::Centre);
+
+        let bar = (50.0 * self.scale) as usize;
+        if self.plane == Plane::Axial && bar + 20 < self.width / 2 {
+            let y = (top + self.height).saturating_sub(8);
+            canvas.fill([left + 10, y], [bar, 2], BRIGHT);
+            canvas.text_on_image(
+                left + 10,
+                y.saturating_sub(CHAR_HEIGHT + 2),
+                "5 cm",
+                BRIGHT,
+                Align::Left,
+            );
+        }
+    }
+}
+
+fn mix(a: f32, b: f32, weight: f32) -> f32 {
+    a + weight * (b - a)
+}
+
+/// For each pixel of a row or column, where it lies among the voxels of an axis that runs against it.
+struct Samples(Vec<Sample>);
+
+struct Sample {
+    lo: usize,
+    hi: usize,
+    weight: f32,
+    nearest: usize,
+}
+
+impl Samples {
+    fn new(pixels: usize, voxels: usize) -> Self {
+        let last = voxels - 1;
+        let sample = |pixel: usize| {
+            let place = voxels as f64 - 0.5 - (pixel as f64 + 0.5) * voxels as f64 / pixels as f64;
+            let place = place.clamp(0.0, last as f64);
+            let lo = place.floor() as usize;
+            Sample {
+                lo,
+                hi: (lo + 1).min(last),
+                weight: (place - lo as f64) as f32,
+                nearest: (place.round() as usize).min(last),
+            }
+        };
+        Self((0..pixels).map(sample).collect())
+    }
+}
