@@ -9,7 +9,7 @@ use super::tissue::Tissue;
 use std::sync::Arc;
 
 pub(super) fn paint(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
-    let room = trunk.abdomen(3.0);
+    let room = Trunk::abdomen(3.0);
     pelvic(scene, trunk, draw);
     small(scene, trunk, &room, draw);
     colon(scene, trunk, &room, draw);
@@ -64,23 +64,26 @@ fn small(scene: &mut Scene, trunk: &Arc<Trunk>, room: &Solid, draw: &mut Draw) {
         let tube = Solid::tube(spline(&[(root, 2.4), (middle, 1.9), (tip, 1.0)], 5), 1.0);
         scene.thin(&tube, tissue, 3.6);
     }
-    let loops = draw.count(13, 20);
-    for _ in 0..loops {
-        let high = draw.chance(0.3);
-        let mut at = if high {
+    let loops = draw.count(22, 34);
+    for i in 0..loops {
+        // Spread evenly: the jejunum high on the left, then cell by cell over the abdomen below.
+        let mut at = if i % 4 == 0 {
             [
-                draw.within(-95.0, -25.0),
+                draw.within(-98.0, -25.0),
                 draw.within(15.0, 65.0),
                 draw.within(-130.0, -80.0),
             ]
         } else {
+            let (column, row) = ((i * 2) % 5, (i * 3) % 7);
+            let x = -85.0 + 42.0 * column as f32;
+            let z = -275.0 + 24.0 * row as f32;
             [
-                draw.within(-75.0, 75.0),
-                draw.within(5.0, 80.0),
-                draw.within(-270.0, -130.0),
+                draw.within(x - 22.0, x + 22.0),
+                draw.within(0.0, 85.0),
+                draw.within(z - 14.0, z + 14.0),
             ]
         };
-        let calibre = draw.within(9.0, 15.0);
+        let calibre = draw.within(9.5, 16.5);
         let mut heading = draw.direction();
         let mut knots: Vec<(Point, f32)> = Vec::new();
         for _ in 0..draw.count(4, 8) {
@@ -149,7 +152,7 @@ fn colon(scene: &mut Scene, trunk: &Arc<Trunk>, room: &Solid, draw: &mut Draw) {
         knot([2.0, -38.0, -285.0], 17.0),
         knot([0.0, -48.0, -350.0], 17.0),
     ];
-    let full = draw.within(0.75, 1.15);
+    let full = draw.within(0.8, 1.4);
     for (part, knots) in [&ascending[..], &transverse[..], &descending[..]]
         .into_iter()
         .enumerate()

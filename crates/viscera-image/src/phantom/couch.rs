@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Table and cloth, in the scanner's frame around `origin`.
 pub(super) fn table(scene: &mut Scene, trunk: &Arc<Trunk>, origin: Point, draw: &mut Draw) {
-    let back = origin[1] + trunk.muscle.back(-60.0) - 0.8 * trunk.fat - draw.within(4.0, 26.0);
+    let back = origin[1] + trunk.back(-60.0) - draw.within(4.0, 26.0);
     let hollow = draw.within(260.0, 700.0);
     let half = draw.within(180.0, 240.0);
     let depth = draw.within(14.0, 70.0);
@@ -53,15 +53,12 @@ pub(super) fn table(scene: &mut Scene, trunk: &Arc<Trunk>, origin: Point, draw: 
 /// A cloth over the patient with air under it, and arms beside the trunk.
 pub(super) fn around(scene: &mut Scene, trunk: &Arc<Trunk>, arms: bool, draw: &mut Draw) {
     if draw.chance(0.12) {
-        let (trunk, gap) = (trunk.clone(), draw.within(6.0, 30.0));
-        let sheet = Solid::field(
-            Bounds {
-                low: [-300.0, -60.0, -400.0],
-                high: [300.0, 280.0, 200.0],
-            },
-            1.5,
-            move |p| (trunk.muscle.distance(p) - trunk.fat - gap).abs() - 1.2,
-        );
+        let gap = draw.within(6.0, 30.0);
+        let bounds = Bounds {
+            low: [-300.0, -60.0, -400.0],
+            high: [300.0, 280.0, 200.0],
+        };
+        let sheet = Solid::sited(bounds, 1.5, move |s| (s.skin - gap).abs() - 1.2);
         scene.thin(&sheet, Tissue::Cloth, 2.4);
     }
     if !arms {
@@ -69,7 +66,7 @@ pub(super) fn around(scene: &mut Scene, trunk: &Arc<Trunk>, arms: bool, draw: &m
     }
     let thick = draw.within(34.0, 46.0);
     for side in [1.0, -1.0] {
-        let x = trunk.muscle.half_width(-100.0) + trunk.fat + thick + draw.within(4.0, 22.0);
+        let x = trunk.half_width(-100.0) + thick + draw.within(4.0, 22.0);
         let y = draw.within(-60.0, 0.0);
         let path = [
             ([side * (x + 12.0), y - 20.0, 220.0], 1.15 * thick),

@@ -215,7 +215,7 @@ pub fn generate(config: &PhantomConfig, seed: u64) -> Result<Phantom, ImageError
     }
 
     let deformation = Deformation::draw(origin, config.deformation, &mut Draw::new(seed, 10));
-    let (hu, labels) = paint::paint(&scene, geometry, &deformation, &appearance);
+    let (hu, labels) = paint::paint(&scene, &trunk, geometry, &deformation, &appearance);
     let effects = scan::Effects {
         noise: config.noise,
         artefacts: config.artefacts,

@@ -5,7 +5,7 @@ use super::body::Trunk;
 use super::bowel::{gas_before, gut};
 use super::draw::Draw;
 use super::paint::Scene;
-use super::shape::{Bounds, Point, Solid, add, dot, scale, spline, sub, turned};
+use super::shape::{Bounds, Point, Solid, add, dot, length, scale, spline, sub, turned};
 use super::texture;
 use super::tissue::Tissue;
 use super::vessels::Vessels;
@@ -65,7 +65,7 @@ pub(super) fn paint(
     });
 
     let stomach = stomach(scene, trunk, &vessels, apart, draw);
-    let liver = liver(trunk, draw);
+    let liver = liver(draw);
     layer(scene, &liver, apart, Tissue::Liver, Label::Liver);
     clefts(scene, &liver, trunk, draw);
     let tail = draw.near([-88.0, -14.0, -46.0], 9.0);
@@ -98,7 +98,7 @@ pub(super) fn paint(
 
     vessels.hepatic(scene, &liver, gate, draw);
     if has(Label::Gallbladder) {
-        let bladder = gallbladder(trunk, draw);
+        let bladder = gallbladder(trunk, &liver, draw);
         let wall = draw.within(1.0, 2.2);
         scene.organ(&bladder, Tissue::StomachWall, Label::Gallbladder as u8);
         scene.organ(&bladder.grow(-wall), Tissue::Bile, Label::Gallbladder as u8);
@@ -122,7 +122,7 @@ pub(super) fn paint(
     });
     adrenals(scene, &vessels, draw);
     vessels.paint(scene, trunk, draw);
-    tumours(scene, findings.tumours, &hosts, description, draw);
+    tumours(scene, trunk, findings.tumours, &hosts, description, draw);
 }
 
 /// An organ over a thin coat of fat that parts it from what it presses on.
@@ -132,8 +132,8 @@ fn layer(scene: &mut Scene, solid: &Solid, apart: f32, tissue: Tissue, label: La
 }
 
 /// The liver: two lobes that fill the cavity under the diaphragm, cut by their under sides.
-fn liver(trunk: &Arc<Trunk>, draw: &mut Draw) -> Solid {
-    let room = trunk.abdomen(1.2);
+fn liver(draw: &mut Draw) -> Solid {
+    let room = Trunk::abdomen(1.2);
     let (low, steep, back) = (
         draw.within(-118.0, -72.0),
         draw.within(0.25, 0.75),
@@ -145,11 +145,10 @@ fn liver(trunk: &Arc<Trunk>, draw: &mut Draw) -> Solid {
         // A rounded tip: at most about this long.
         0.8 * (z.max(-205.0) - p[2])
     });
-    let slant = draw.within(-0.52, -0.34);
-    let medial = Solid::behind(
-        [draw.within(17.0, 25.0), -5.0, 0.0],
-        [-(1.0 - slant * slant).sqrt(), slant, 0.0],
-    );
+    // The lobe's inner border runs outwards behind, and outwards again below, where the kidney lies.
+    let normal = [-0.86, -draw.within(0.34, 0.48), -draw.within(0.28, 0.42)];
+    let normal = scale(normal, 1.0 / length(normal));
+    let medial = Solid::behind([draw.within(19.0, 28.0), -5.0, -10.0], normal);
     let right = room.and(&medial, 10.0).and(&under, 16.0);
 
     let reach = draw.within(35.0, 120.0);
@@ -173,10 +172,11 @@ fn liver(trunk: &Arc<Trunk>, draw: &mut Draw) -> Solid {
 }
 
 /// The fissure of the round ligament, and the fat of the porta hepatis.
-fn clefts(scene: &mut Scene, liver: &Solid, trunk: &Arc<Trunk>, draw: &mut Draw) {
+fn clefts(scene: &mut Scene, liver: &Solid, trunk: &Trunk, draw: &mut Draw) {
     let place = draw.within(-10.0, 10.0);
     let wide = draw.within(0.4, 1.6 + 2.0 * trunk.visceral);
-    let top = draw.within(-55.0, -35.0);
+    let top = draw.within(-62.0, -38.0);
+    let start = draw.within(34.0, 75.0);
     let cleft = Solid::field(
         Bounds {
             low: [-40.0, 20.0, -150.0],
@@ -185,7 +185,7 @@ fn clefts(scene: &mut Scene, liver: &Solid, trunk: &Arc<Trunk>, draw: &mut Draw)
         1.4,
         move |p| {
             let sheet = (p[0] - place - 0.12 * (p[1] - 60.0)).abs() - wide - 0.03 * (top - p[2]);
-            sheet.max(p[2] - top).max(34.0 - p[1])
+            sheet.max(p[2] - top).max(start - p[1])
         },
     );
     scene.thin(&cleft.and(&liver.grow(0.5), 1.0), Tissue::VisceralFat, 3.0 * wide);
@@ -198,8 +198,8 @@ fn clefts(scene: &mut Scene, liver: &Solid, trunk: &Arc<Trunk>, draw: &mut Draw)
 }
 
 /// A crescent along the left posterior ribs, hollow towards stomach and kidney.
-fn spleen(trunk: &Arc<Trunk>, draw: &mut Draw) -> Solid {
-    let size = draw.within(0.82, 1.22);
+fn spleen(trunk: &Trunk, draw: &mut Draw) -> Solid {
+    let size = draw.within(0.86, 1.3);
     let wide = trunk.cavity.half_width(-45.0);
     let centre = [
         -0.74 * wide + draw.within(-5.0, 5.0),
@@ -207,11 +207,11 @@ fn spleen(trunk: &Arc<Trunk>, draw: &mut Draw) -> Solid {
         -44.0 + draw.within(-14.0, 10.0),
     ];
     let axes = turned(draw.within(-0.3, 0.5), draw.within(-0.5, 0.1), draw.within(0.35, 0.75));
-    let radii = [draw.vary(37.0, 0.12), draw.vary(54.0, 0.14), draw.vary(47.0, 0.18)].map(|r| r * size);
-    let body = Solid::ellipsoid(centre, radii, axes).and(&trunk.abdomen(1.5), 8.0);
+    let radii = [draw.vary(39.0, 0.12), draw.vary(56.0, 0.14), draw.vary(52.0, 0.18)].map(|r| r * size);
+    let body = Solid::ellipsoid(centre, radii, axes).and(&Trunk::abdomen(1.5), 8.0);
     let hollow = add(
         centre,
-        [draw.within(50.0, 64.0), draw.within(30.0, 44.0), draw.within(-8.0, 8.0)],
+        [draw.within(56.0, 70.0), draw.within(34.0, 48.0), draw.within(-8.0, 8.0)],
     );
     let hollow = Solid::ellipsoid(hollow, [draw.within(42.0, 54.0); 3], axes);
     body.minus(&hollow, 14.0)
@@ -246,7 +246,7 @@ fn stomach(scene: &mut Scene, trunk: &Arc<Trunk>, vessels: &Vessels, apart: f32,
             }
         })
         .collect();
-    let room = trunk.abdomen(3.0);
+    let room = Trunk::abdomen(3.0);
     let body = Solid::tube(spline(&knots, 6), 1.0);
     let entry = Solid::tube(vec![(cardia, 8.0), (knots[1].0, 12.0)], 1.0);
     let stomach = body
@@ -357,14 +357,21 @@ fn pancreas(tail: Point, vessels: &Vessels, draw: &mut Draw) -> Solid {
 }
 
 /// A pear that hangs under the right lobe and points forwards.
-fn gallbladder(trunk: &Arc<Trunk>, draw: &mut Draw) -> Solid {
+fn gallbladder(trunk: &Trunk, liver: &Solid, draw: &mut Draw) -> Solid {
     let forward = trunk.cavity.front(-85.0) / 101.0;
     let full = draw.within(0.65, 1.2);
-    let neck = draw.near([46.0, 36.0, -66.0], 5.0);
-    let fundus = draw.near([68.0, 74.0 * forward, -94.0], 9.0);
-    let middle = draw.near(super::shape::lerp(neck, fundus, 0.55), 3.0);
+    // Down from within the liver to its under side.
+    let mut under = |x: f32, y: f32, from: f32, below: f32| {
+        let low = (0..60)
+            .map(|i| from - 2.0 * i as f32)
+            .find(|&z| liver.distance(&trunk.site([x, y, z])) > 0.0);
+        draw.near([x, y, low.unwrap_or(from) - below], 4.0)
+    };
+    let neck = under(44.0, 34.0, -58.0, 4.0);
+    let middle = under(56.0, 54.0 * forward, -58.0, 6.0 * full);
+    let fundus = under(66.0, 74.0 * forward, -60.0, 5.0 * full);
     let knots = [(neck, 4.0), (middle, 13.0 * full), (fundus, 14.5 * full)];
-    Solid::tube(spline(&knots, 6), 1.0).and(&trunk.abdomen(2.0), 4.0)
+    Solid::tube(spline(&knots, 6), 1.0).and(&Trunk::abdomen(2.0), 4.0)
 }
 
 fn kidneys(
@@ -389,7 +396,7 @@ fn kidneys(
             side * draw.within(0.1, 0.4),
             side * draw.within(0.3, 0.95),
         );
-        let radii = [draw.vary(29.0, 0.1), draw.vary(24.0, 0.1), draw.vary(54.0, 0.1)].map(|r| r * size);
+        let radii = [draw.vary(29.0, 0.1), draw.vary(22.5, 0.12), draw.vary(54.0, 0.1)].map(|r| r * size);
         let cyst_seed = draw.seed();
         let cyst = draw.chance(0.2).then(|| {
             let lift = draw.direction();
@@ -431,11 +438,12 @@ fn kidneys(
         scene.organ(&kidney, Tissue::RenalCortex, label as u8);
         let (seed, cortex) = (draw.seed(), draw.within(5.0, 7.5));
         let (inner, at) = (kidney.clone(), centre);
-        let pyramids = Solid::field(kidney.bounds, 2.5, move |p| {
+        let pyramids = Solid::sited(kidney.bounds, 2.5, move |s| {
+            let p = s.point;
             let d = sub(p, at);
             let (u, v) = (dot(d, axes[2]) / radii[2], dot(d, axes[0]) / radii[0]);
             let columns = (7.0 * v.abs().atan2(u)).sin() + 0.9 * texture::noise(seed, p, 13.0);
-            (inner.distance(p) + cortex).max(5.0 * (-0.35 - columns))
+            (inner.distance(s) + cortex).max(5.0 * (-0.35 - columns))
         });
         scene.within(&pyramids, Tissue::RenalMedulla, 14.0);
         // Fat of the sinus, and the pelvis with its ureter within.
@@ -454,7 +462,7 @@ fn kidneys(
         );
         scene.thin(&Solid::tube(ureter, 1.0), Tissue::RenalPelvis, 4.0);
         if let Some(cyst) = cyst {
-            scene.organ(&cyst.and(&trunk.abdomen(3.0), 4.0), Tissue::Bile, label as u8);
+            scene.organ(&cyst.and(&Trunk::abdomen(3.0), 4.0), Tissue::Bile, label as u8);
         }
         hosts.push(Host {
             solid: kidney,
@@ -512,7 +520,14 @@ fn adrenals(scene: &mut Scene, vessels: &Vessels, draw: &mut Draw) {
 }
 
 /// Lumps within random hosts, dark or bright, round or ragged.
-fn tumours(scene: &mut Scene, count: usize, hosts: &[Host], description: &mut PhantomDescription, draw: &mut Draw) {
+fn tumours(
+    scene: &mut Scene,
+    trunk: &Trunk,
+    count: usize,
+    hosts: &[Host],
+    description: &mut PhantomDescription,
+    draw: &mut Draw,
+) {
     for _ in 0..count {
         // The liver is the commonest seat.
         let liver = hosts.len() - 1;
@@ -521,7 +536,7 @@ fn tumours(scene: &mut Scene, count: usize, hosts: &[Host], description: &mut Ph
         let bounds = host.solid.bounds;
         let place = (0..400).find_map(|_| {
             let at: Point = std::array::from_fn(|a| draw.within(bounds.low[a], bounds.high[a]));
-            (host.solid.distance(at) < -0.4 * radius.min(12.0)).then_some(at)
+            (host.solid.distance(&trunk.site(at)) < -0.4 * radius.min(12.0)).then_some(at)
         });
         let Some(centre) = place else { continue };
         let axes = turned(draw.within(-1.0, 1.0), draw.within(-1.0, 1.0), draw.within(-1.0, 1.0));

@@ -1,7 +1,8 @@
 //! Paints a scene of layers onto a grid: front to back, with partial volume from the distances to the surfaces.
 
+use super::body::Trunk;
 use super::deform::Deformation;
-use super::shape::{Bounds, Point, Solid, lerp};
+use super::shape::{Bounds, Point, Site, Solid, lerp};
 use super::tissue::{Appearance, Tissue};
 use crate::Geometry;
 use rayon::prelude::*;
@@ -82,6 +83,7 @@ fn coverage(distance: f32, width: f32, thickness: f32) -> f32 {
 /// Thick slices are averaged from three thin ones; labels are those at voxel centres.
 pub(super) fn paint(
     scene: &Scene,
+    trunk: &Trunk,
     geometry: &Geometry,
     deformation: &Deformation,
     appearance: &Appearance,
@@ -95,39 +97,106 @@ pub(super) fn paint(
     // Blocks of about 10 mm: layers that cannot touch one are left out for all its voxels.
     let block: [usize; 3] = geometry.spacing.map(|s| ((10.0 / s).round() as usize).clamp(2, 16));
 
+    let nodes = Nodes::new(trunk, geometry, deformation, block);
     let mut hu = vec![-1000.0f32; geometry.len()];
     let mut labels = vec![0u8; geometry.len()];
     let slab = block[0] * ny * nx;
     hu.par_chunks_mut(slab)
         .zip(labels.par_chunks_mut(slab))
         .enumerate()
-        .for_each(|(index, (hu, labels))| {
+        .for_each(|(bz, (hu, labels))| {
             let mut brush = Brush {
                 scene,
-                geometry,
-                deformation,
+                trunk,
                 appearance,
                 parts,
                 width,
                 active: Vec::new(),
             };
-            let z0 = index * block[0];
-            let z1 = (z0 + block[0]).min(nz);
-            for y0 in (0..ny).step_by(block[1]) {
-                for x0 in (0..nx).step_by(block[2]) {
-                    let end = [z1, (y0 + block[1]).min(ny), (x0 + block[2]).min(nx)];
-                    brush.block([z0, y0, x0], end, hu, labels);
+            for by in 0..ny.div_ceil(block[1]) {
+                for bx in 0..nx.div_ceil(block[2]) {
+                    let at = [bz, by, bx];
+                    let start: [usize; 3] = std::array::from_fn(|a| at[a] * block[a]);
+                    let end = std::array::from_fn(|a| (start[a] + block[a]).min([nz, ny, nx][a]));
+                    let corners = nodes.corners(at);
+                    if brush.choose(&corners) {
+                        brush.block(start, end, [ny, nx], &corners, hu, labels);
+                    }
                 }
             }
         });
     (hu, labels)
 }
 
+/// A point in the scanner's frame and its site in the body; what is interpolated between a block's corners.
+#[derive(Clone, Copy)]
+struct Node {
+    world: Point,
+    body: Point,
+    /// Distances to wall, muscle and skin.
+    contours: [f32; 3],
+}
+
+impl Node {
+    fn between(a: &Self, b: &Self, t: f32) -> Self {
+        Self {
+            world: lerp(a.world, b.world, t),
+            body: lerp(a.body, b.body, t),
+            contours: lerp(a.contours, b.contours, t),
+        }
+    }
+
+    fn site(&self, trunk: &Trunk) -> Site {
+        let [wall, muscle, skin] = self.contours;
+        Site {
+            point: self.body,
+            wall,
+            muscle,
+            skin,
+            roof: trunk.roof(self.body, wall),
+        }
+    }
+}
+
+/// The corners of all blocks, half a voxel outside their voxels' centres.
+struct Nodes {
+    counts: [usize; 3],
+    nodes: Vec<Node>,
+}
+
+impl Nodes {
+    fn new(trunk: &Trunk, geometry: &Geometry, deformation: &Deformation, block: [usize; 3]) -> Self {
+        let counts: [usize; 3] = std::array::from_fn(|a| geometry.shape[a].div_ceil(block[a]) + 1);
+        let nodes = (0..counts.iter().product::<usize>())
+            .into_par_iter()
+            .map(|i| {
+                let at = [i / counts[2] / counts[1], i / counts[2] % counts[1], i % counts[2]];
+                let index = std::array::from_fn(|a| (at[a] * block[a]).min(geometry.shape[a]) as f64 - 0.5);
+                let world = geometry.world_of(index).map(|c| c as f32);
+                let site = trunk.site(deformation.body_point(world));
+                Node {
+                    world,
+                    body: site.point,
+                    contours: [site.wall, site.muscle, site.skin],
+                }
+            })
+            .collect();
+        Self { counts, nodes }
+    }
+
+    /// The eight corners of a block; bit `a` of the index is axis `a`.
+    fn corners(&self, block: [usize; 3]) -> [Node; 8] {
+        std::array::from_fn(|corner| {
+            let at: [usize; 3] = std::array::from_fn(|a| block[a] + (corner >> a & 1));
+            self.nodes[(at[0] * self.counts[1] + at[1]) * self.counts[2] + at[2]]
+        })
+    }
+}
+
 /// What painting one block needs.
 struct Brush<'a> {
     scene: &'a Scene,
-    geometry: &'a Geometry,
-    deformation: &'a Deformation,
+    trunk: &'a Trunk,
     appearance: &'a Appearance,
     parts: [usize; 3],
     width: f32,
@@ -137,62 +206,68 @@ struct Brush<'a> {
 
 impl Brush<'_> {
     /// Paints voxels `start..end`; `hu` and `labels` begin at slice `start[0]`.
-    fn block(&mut self, start: [usize; 3], end: [usize; 3], hu: &mut [f32], labels: &mut [u8]) {
-        let [_, ny, nx] = self.geometry.shape;
-        // Corners half a voxel out, so that all sub-samples lie between them.
-        let mut world = [[0f32; 3]; 8];
-        let mut body = [[0f32; 3]; 8];
-        for corner in 0..8 {
-            let index: [f64; 3] =
-                std::array::from_fn(|a| (if corner >> a & 1 == 1 { end[a] } else { start[a] }) as f64 - 0.5);
-            world[corner] = self.geometry.world_of(index).map(|c| c as f32);
-            body[corner] = self.deformation.body_point(world[corner]);
-        }
-        self.choose(&world, &body);
-        if self.active.is_empty() {
-            return;
-        }
-        let samples = self.parts.iter().product::<usize>();
-        let extent: [f32; 3] = std::array::from_fn(|a| (end[a] - start[a]) as f32);
-        for z in start[0]..end[0] {
-            for y in start[1]..end[1] {
-                for x in start[2]..end[2] {
-                    let offset = ((z - start[0]) * ny + y) * nx + x;
-                    let voxel = [z, y, x];
-                    let mut sum = 0.0;
-                    for sample in 0..samples {
-                        let mut rest = sample;
-                        let mut centre = true;
-                        let t: [f32; 3] = std::array::from_fn(|a| {
-                            let part = rest % self.parts[a];
-                            rest /= self.parts[a];
-                            centre &= part == self.parts[a] / 2;
-                            ((voxel[a] - start[a]) as f32 + (part as f32 + 0.5) / self.parts[a] as f32) / extent[a]
-                        });
-                        let (value, label) = self.sample(trilinear(&world, t), trilinear(&body, t));
-                        sum += value;
-                        if centre {
-                            labels[offset] = label;
-                        }
+    fn block(
+        &self,
+        start: [usize; 3],
+        end: [usize; 3],
+        [ny, nx]: [usize; 2],
+        corners: &[Node; 8],
+        hu: &mut [f32],
+        labels: &mut [u8],
+    ) {
+        let samples = self.parts.map(|p| p as f32);
+        // Sub-samples per axis: voxel, part, and where that lies between the corners.
+        let steps = |a: usize| {
+            let extent = (end[a] - start[a]) as f32;
+            (start[a]..end[a]).flat_map(move |voxel| {
+                (0..self.parts[a]).map(move |part| {
+                    let t = ((voxel - start[a]) as f32 + (part as f32 + 0.5) / samples[a]) / extent;
+                    (voxel, part == self.parts[a] / 2, t)
+                })
+            })
+        };
+        let share = 1.0 / samples.iter().product::<f32>();
+        for (z, z_centre, tz) in steps(0) {
+            for (y, y_centre, ty) in steps(1) {
+                let side = |bit: usize| {
+                    let low = Node::between(&corners[bit], &corners[bit | 1], tz);
+                    let high = Node::between(&corners[bit | 2], &corners[bit | 3], tz);
+                    Node::between(&low, &high, ty)
+                };
+                let (left, right) = (side(0), side(4));
+                let row = ((z - start[0]) * ny + y) * nx;
+                for (x, x_centre, tx) in steps(2) {
+                    let node = Node::between(&left, &right, tx);
+                    let (value, label) = self.sample(node.world, &node.site(self.trunk));
+                    // The volume starts as air.
+                    hu[row + x] += share * (value + 1000.0);
+                    if z_centre && y_centre && x_centre {
+                        labels[row + x] = label;
                     }
-                    hu[offset] = sum / samples as f32;
                 }
             }
         }
     }
 
-    /// Fills [`Self::active`] with the layers that a block with these corners may meet.
-    fn choose(&mut self, world: &[Point; 8], body: &[Point; 8]) {
+    /// Fills [`Self::active`] with the layers that a block with these corners may meet, and says whether there are any.
+    fn choose(&mut self, corners: &[Node; 8]) -> bool {
         self.active.clear();
-        let measure = |corners: &[Point; 8]| {
-            let centre = trilinear(corners, [0.5; 3]);
-            let radius = corners
-                .iter()
-                .map(|&c| super::shape::length(super::shape::sub(c, centre)))
-                .fold(0.0, f32::max);
-            (Bounds::around(corners, self.width), centre, radius)
+        let middle = |bit: usize| {
+            let low = Node::between(&corners[bit], &corners[bit | 1], 0.5);
+            let high = Node::between(&corners[bit | 2], &corners[bit | 3], 0.5);
+            Node::between(&low, &high, 0.5)
         };
-        let (in_world, in_body) = (measure(world), measure(body));
+        let centre = Node::between(&middle(0), &middle(4), 0.5);
+        let measure = |points: [Point; 8], site: Site| {
+            let away = points.map(|p| super::shape::length(super::shape::sub(p, site.point)));
+            (
+                Bounds::around(&points, self.width),
+                site,
+                away.into_iter().fold(0.0, f32::max),
+            )
+        };
+        let in_world = measure(corners.map(|c| c.world), Site::bare(centre.world));
+        let in_body = measure(corners.map(|c| c.body), centre.site(self.trunk));
         for (i, layer) in self.scene.layers.iter().enumerate().rev() {
             let (bounds, centre, radius) = match layer.frame {
                 Frame::Body => &in_body,
@@ -201,36 +276,37 @@ impl Brush<'_> {
             if !layer.solid.bounds.overlaps(bounds) {
                 continue;
             }
-            let distance = layer.solid.distance(*centre);
-            let reach = layer.solid.steepness * radius + self.width;
-            if distance > reach {
+            let [nearest, farthest] = layer.solid.range(centre, *radius);
+            if nearest > self.width {
                 continue;
             }
             self.active.push(i);
-            if distance < -reach && layer.label.is_some() && layer.thickness.is_infinite() {
+            if farthest < -self.width && layer.label.is_some() && layer.thickness.is_infinite() {
                 break; // it hides all that lies behind, throughout the block
             }
         }
+        !self.active.is_empty()
     }
 
     /// HU and label at one point.
-    fn sample(&self, world: Point, body: Point) -> (f32, u8) {
+    fn sample(&self, world: Point, body: &Site) -> (f32, u8) {
+        let scanner = Site::bare(world);
         let mut light = 1.0f32;
         let mut value = 0.0;
         let mut label = None;
         for &i in &self.active {
             let layer = &self.scene.layers[i];
-            let p = match layer.frame {
+            let site = match layer.frame {
                 Frame::Body => body,
-                Frame::Scanner => world,
+                Frame::Scanner => &scanner,
             };
-            let distance = layer.solid.distance(p);
+            let distance = layer.solid.distance(site);
             if distance < 0.0 && label.is_none() {
                 label = layer.label;
             }
             let share = light * coverage(distance, self.width, layer.thickness);
             if share > 0.004 {
-                value += share * self.appearance.hu(layer.tissue, p);
+                value += share * self.appearance.hu(layer.tissue, site.point);
                 light -= share;
                 if light < 0.01 && label.is_some() {
                     break;
@@ -239,13 +315,6 @@ impl Brush<'_> {
         }
         (value + light * -1000.0, label.unwrap_or(0))
     }
-}
-
-/// Between eight corners; corner bit `a` is axis `a`.
-fn trilinear(corners: &[Point; 8], t: [f32; 3]) -> Point {
-    let x = |i: usize| lerp(corners[i], corners[i | 1], t[0]);
-    let y = |i: usize| lerp(x(i), x(i | 2), t[1]);
-    lerp(y(0), y(4), t[2])
 }
 
 #[cfg(test)]

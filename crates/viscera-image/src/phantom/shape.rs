@@ -1,7 +1,7 @@
 //! Solids as signed distances (mm, negative inside) in the body frame, joined with rounded edges.
 //!
-//! Distances are approximate: right at the surface, and never more than about [`Solid::steepness`] times too large
-//! away from it, which is what lets the painter skip blocks of voxels.
+//! Distances are approximate: right at the surface, and of bounded slope away from it. Each solid also bounds its
+//! distance over a ball, which is what lets the painter leave out the layers that cannot touch a block of voxels.
 
 use super::texture;
 use std::sync::Arc;
@@ -10,7 +10,36 @@ use std::sync::Arc;
 /// the height of the liver's dome.
 pub(super) type Point = [f32; 3];
 
-type Distance = Arc<dyn Fn(Point) -> f32 + Send + Sync>;
+/// A point with its distances to the surfaces that most shapes refer to, worked out once for all of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Site {
+    pub(super) point: Point,
+    /// Distance to the inner contour of the trunk, negative inside.
+    pub(super) wall: f32,
+    /// Distance to the outer contour of the trunk's muscles.
+    pub(super) muscle: f32,
+    /// Distance to the skin.
+    pub(super) skin: f32,
+    /// Distance to the diaphragm, negative below.
+    pub(super) roof: f32,
+}
+
+impl Site {
+    /// A point of the scanner's frame, where there is no trunk.
+    pub(super) fn bare(point: Point) -> Self {
+        Self {
+            point,
+            wall: 0.0,
+            muscle: 0.0,
+            skin: 0.0,
+            roof: 0.0,
+        }
+    }
+}
+
+type Distance = Arc<dyn Fn(&Site) -> f32 + Send + Sync>;
+/// Bounds of the distance over the ball of a radius around a site.
+type Range = Arc<dyn Fn(&Site, f32) -> [f32; 2] + Send + Sync>;
 
 pub(super) fn add(a: Point, b: Point) -> Point {
     [a[0] + b[0], a[1] + b[1], a[2] + b[2]]
@@ -111,23 +140,37 @@ impl Bounds {
 #[derive(Clone)]
 pub(super) struct Solid {
     pub(super) bounds: Bounds,
-    /// Upper bound of the distance's slope.
-    pub(super) steepness: f32,
     distance: Distance,
+    range: Range,
 }
 
 impl Solid {
-    /// A shape from any distance function; nothing of it may lie outside `bounds`.
+    /// A shape from any distance function of a point; nothing of it may lie outside `bounds`.
     pub(super) fn field(bounds: Bounds, steepness: f32, f: impl Fn(Point) -> f32 + Send + Sync + 'static) -> Self {
+        Self::sited(bounds, steepness, move |site| f(site.point))
+    }
+
+    /// A shape from a distance function that also reads the trunk's surfaces.
+    pub(super) fn sited(bounds: Bounds, steepness: f32, f: impl Fn(&Site) -> f32 + Send + Sync + 'static) -> Self {
+        let distance: Distance = Arc::new(f);
+        let at = distance.clone();
         Self {
             bounds,
-            steepness,
-            distance: Arc::new(f),
+            distance,
+            range: Arc::new(move |site, radius| {
+                let d = at(site);
+                [d - steepness * radius, d + steepness * radius]
+            }),
         }
     }
 
-    pub(super) fn distance(&self, p: Point) -> f32 {
-        (self.distance)(p)
+    pub(super) fn distance(&self, site: &Site) -> f32 {
+        (self.distance)(site)
+    }
+
+    /// Least and greatest distance that points within `radius` mm of a site may have.
+    pub(super) fn range(&self, site: &Site, radius: f32) -> [f32; 2] {
+        (self.range)(site, radius)
     }
 
     /// An ellipsoid with semi-axes `radii` along `axes`, three orthonormal vectors.
@@ -194,54 +237,77 @@ impl Solid {
     /// What lies in both, edges rounded over `k` mm.
     pub(super) fn and(&self, other: &Self, k: f32) -> Self {
         let (a, b) = (self.distance.clone(), other.distance.clone());
-        Self::field(
-            self.bounds.meet(other.bounds),
-            self.steepness.max(other.steepness),
-            move |p| smooth_max(a(p), b(p), k),
-        )
+        let (near, far) = (self.range.clone(), other.range.clone());
+        Self {
+            bounds: self.bounds.meet(other.bounds),
+            distance: Arc::new(move |s| smooth_max(a(s), b(s), k)),
+            range: Arc::new(move |s, r| {
+                let (a, b) = (near(s, r), far(s, r));
+                [a[0].max(b[0]), a[1].max(b[1]) + 0.25 * k]
+            }),
+        }
     }
 
     /// What lies in either, with a fillet of `k` mm.
     pub(super) fn or(&self, other: &Self, k: f32) -> Self {
         let (a, b) = (self.distance.clone(), other.distance.clone());
-        Self::field(
-            self.bounds.join(other.bounds).grown(k * 0.25),
-            self.steepness.max(other.steepness),
-            move |p| smooth_min(a(p), b(p), k),
-        )
+        let (near, far) = (self.range.clone(), other.range.clone());
+        Self {
+            bounds: self.bounds.join(other.bounds).grown(k * 0.25),
+            distance: Arc::new(move |s| smooth_min(a(s), b(s), k)),
+            range: Arc::new(move |s, r| {
+                let (a, b) = (near(s, r), far(s, r));
+                [a[0].min(b[0]) - 0.25 * k, a[1].min(b[1])]
+            }),
+        }
     }
 
     /// What lies in this and not in the other, edges rounded over `k` mm.
     pub(super) fn minus(&self, other: &Self, k: f32) -> Self {
-        let (a, b) = (self.distance.clone(), other.distance.clone());
-        Self::field(self.bounds, self.steepness.max(other.steepness), move |p| {
-            smooth_max(a(p), -b(p), k)
-        })
+        let (distance, range) = (other.distance.clone(), other.range.clone());
+        self.and(
+            &Self {
+                bounds: Bounds::EVERYWHERE,
+                distance: Arc::new(move |s| -distance(s)),
+                range: Arc::new(move |s, r| {
+                    let [low, high] = range(s, r);
+                    [-high, -low]
+                }),
+            },
+            k,
+        )
     }
 
     /// Grown (or shrunk, where negative) by `mm`.
     pub(super) fn grow(&self, mm: f32) -> Self {
-        let d = self.distance.clone();
-        Self::field(self.bounds.grown(mm.max(0.0)), self.steepness, move |p| d(p) - mm)
+        let (distance, range) = (self.distance.clone(), self.range.clone());
+        Self {
+            bounds: self.bounds.grown(mm.max(0.0)),
+            distance: Arc::new(move |s| distance(s) - mm),
+            range: Arc::new(move |s, r| range(s, r).map(|d| d - mm)),
+        }
     }
 
     /// With a bumpy surface: heights of about ±`amplitude` mm, `scale` mm apart.
     pub(super) fn bumpy(&self, seed: u32, amplitude: f32, scale: f32) -> Self {
-        let d = self.distance.clone();
+        let (distance, range) = (self.distance.clone(), self.range.clone());
         let reach = 1.5 * amplitude.abs();
-        Self::field(
-            self.bounds.grown(reach),
-            self.steepness + 3.0 * amplitude.abs() / scale,
-            move |p| {
-                let distance = d(p);
+        Self {
+            bounds: self.bounds.grown(reach),
+            distance: Arc::new(move |s| {
+                let d = distance(s);
                 // The noise costs more than most shapes, and cannot matter far away.
-                if distance.abs() > reach + 8.0 {
-                    distance
+                if d.abs() > reach + 8.0 {
+                    d
                 } else {
-                    distance + amplitude * texture::rough(seed, p, scale)
+                    d + amplitude * texture::rough(seed, s.point, scale)
                 }
-            },
-        )
+            }),
+            range: Arc::new(move |s, r| {
+                let [low, high] = range(s, r);
+                [low - reach, high + reach]
+            }),
+        }
     }
 }
 
@@ -287,9 +353,9 @@ mod tests {
     #[test]
     fn tube_distance_is_exact_beside_a_straight_part() {
         let tube = Solid::tube(vec![([0.0; 3], 5.0), ([0.0, 0.0, 50.0], 5.0)], 1.0);
-        assert!((tube.distance([8.0, 0.0, 20.0]) - 3.0).abs() < 1e-4);
-        assert!((tube.distance([0.0, 0.0, 60.0]) - 5.0).abs() < 1e-4);
-        assert!((tube.distance([0.0, 0.0, 25.0]) + 5.0).abs() < 1e-4);
+        assert!((tube.distance(&Site::bare([8.0, 0.0, 20.0])) - 3.0).abs() < 1e-4);
+        assert!((tube.distance(&Site::bare([0.0, 0.0, 60.0])) - 5.0).abs() < 1e-4);
+        assert!((tube.distance(&Site::bare([0.0, 0.0, 25.0])) + 5.0).abs() < 1e-4);
     }
 
     #[test]
@@ -298,7 +364,7 @@ mod tests {
         let solid = Solid::ellipsoid([1.0, 2.0, 3.0], [30.0, 20.0, 10.0], axes);
         for (a, r) in [30.0f32, 20.0, 10.0].into_iter().enumerate() {
             let p = add([1.0, 2.0, 3.0], scale(axes[a], r));
-            assert!(solid.distance(p).abs() < 1e-3);
+            assert!(solid.distance(&Site::bare(p)).abs() < 1e-3);
             assert!((0..3).all(|w| p[w] >= solid.bounds.low[w] - 1e-3 && p[w] <= solid.bounds.high[w] + 1e-3));
         }
     }

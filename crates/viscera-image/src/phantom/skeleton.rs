@@ -14,7 +14,7 @@ const DISCS: [f32; 15] = [
 
 pub(super) fn paint(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
     muscles(scene, trunk, draw);
-    pelvis(scene, trunk, draw);
+    pelvis(scene, draw);
     ribs(scene, trunk, draw);
     spine(scene, trunk, draw);
 }
@@ -40,21 +40,31 @@ fn muscles(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
             &Solid::tube(spline(&psoas, 4), 1.0).bumpy(draw.seed(), 1.5, 25.0),
             Tissue::Muscle,
         );
-        let flat = [
-            ([62.0, y(-70.0) - 38.0, -62.0], 8.0),
-            ([72.0, y(-120.0) - 36.0, -120.0], 12.0 * strong),
-            ([84.0, y(-170.0) - 34.0, -178.0], 11.0 * strong),
-        ]
-        .map(|(p, r)| ([side * p[0], p[1], p[2]], r));
-        scene.body(&Solid::tube(spline(&flat, 4), 0.75), Tissue::Muscle);
-        let along: Vec<(Point, f32)> = (0..13)
-            .map(|i| {
-                let z = 170.0 - 36.0 * i as f32;
-                let wide = if z > -60.0 { 24.0 } else { 33.0 } - if z < -200.0 { 10.0 } else { 0.0 };
-                ([side * (wide + 5.0), y(z) - 50.0, z], wide * strong)
-            })
-            .collect();
-        let long = Solid::tube(along, 0.72).bumpy(draw.seed(), 2.0, 30.0);
+        // Quadratus lumborum: a flat sheet from the last rib to the iliac crest.
+        let front = trunk.clone();
+        let bounds = Bounds::around(&[[side * 30.0, -120.0, -185.0], [side * 115.0, 0.0, -55.0]], 0.0);
+        let sheet = Solid::field(bounds, 1.4, move |p| {
+            let x = side * p[0] - 60.0 + 0.2 * (p[2] + 60.0);
+            let y = p[1] - front.spine_y(p[2]) + 40.0 + 0.2 * x;
+            smooth_max(
+                smooth_max(x.abs() - 20.0, y.abs() - 7.0 * strong, 10.0),
+                (p[2] + 120.0).abs() - 60.0,
+                12.0,
+            )
+        });
+        scene.body(&sheet, Tissue::Muscle);
+        let front = trunk.clone();
+        let bounds = Bounds::around(&[[0.0, -190.0, -330.0], [side * 90.0, 0.0, 330.0]], 0.0);
+        let long = Solid::field(bounds, 1.5, move |p| {
+            // Broad and thick in the loins, narrow between the shoulder blades and over the sacrum.
+            let loins = smoothstep(10.0, -90.0, p[2]) * smoothstep(-300.0, -190.0, p[2]);
+            let half = (19.0 + 14.0 * loins) * strong;
+            let deep = (12.0 + 12.0 * loins) * strong;
+            let y = p[1] - front.spine_y(p[2]) + 34.0 + deep;
+            let x = side * p[0] - half - 3.0;
+            smooth_max(x.abs() - half, (y - 0.14 * x).abs() - deep, 0.8 * deep)
+        })
+        .bumpy(draw.seed(), 2.0, 30.0);
         scene.body(&long.grow(1.2), Tissue::SubcutaneousFat);
         scene.body(&long, Tissue::Muscle);
     }
@@ -82,7 +92,7 @@ fn vertebrae(trunk: &Trunk, heights: &[f32], wide: f32, p: Point, discs: bool) -
     let x = p[0].abs();
     // Ring of pedicles and laminae around the canal.
     let canal = [p[0], y + 0.74 * wide * small + 9.0];
-    let ring = ((canal[0] * canal[0] + 1.2 * canal[1] * canal[1]).sqrt() - 13.0).abs() - 3.6;
+    let ring = ((canal[0] * canal[0] + 1.2 * canal[1] * canal[1]).sqrt() - 12.5).abs() - 2.9;
     let arch = smooth_max(ring, (dz + 3.0).abs() - 0.42 * half.min(12.0) - 5.0, 3.0);
     let back = -(0.74 * wide * small) - 18.0;
     let spinous = smooth_max(
@@ -103,7 +113,7 @@ fn vertebrae(trunk: &Trunk, heights: &[f32], wide: f32, p: Point, discs: bool) -
 }
 
 fn spine(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
-    let wide = draw.within(20.5, 26.0);
+    let wide = draw.within(22.0, 27.5);
     let (shift, stretch) = (draw.normal(0.0, 6.0), draw.within(0.96, 1.05));
     let mut heights: Vec<f32> = DISCS.iter().map(|z| z * stretch + shift).collect();
     heights.extend((1..9).map(|i| (170.0 + 21.0 * i as f32) * stretch + shift));
@@ -126,7 +136,7 @@ fn spine(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
     scene.body(&make(true), Tissue::Disc);
     let bones = make(false);
     scene.body(&bones, Tissue::CorticalBone);
-    scene.body(&bones.grow(-draw.within(1.3, 2.6)), Tissue::Marrow);
+    scene.body(&bones.grow(-draw.within(0.9, 1.9)), Tissue::Marrow);
 
     // Sacrum: a wedge that bends backwards below the last disc.
     let front = trunk.clone();
@@ -163,12 +173,12 @@ fn ribs(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
         end: f32,
         cartilage: f32,
     }
-    let steep = draw.within(0.8, 1.15);
+    let steep = draw.within(0.85, 1.15);
     let last = draw.within(0.75, 1.25);
     let ribs: Vec<Rib> = (0..10)
         .map(|i| Rib {
             spine: -36.0 + [0.0, 28.0, 54.0, 79.0, 104.0, 128.0, 152.0, 175.0, 197.0, 218.0][i],
-            fall: steep * [44.0, 84.0, 103.0, 108.0, 106.0, 102.0, 95.0, 85.0, 75.0, 64.0][i],
+            fall: steep * [52.0, 98.0, 122.0, 134.0, 136.0, 132.0, 122.0, 108.0, 92.0, 76.0][i],
             end: [1.0 * last, 1.6 * last, 2.1, 2.3, 2.45, 2.55, 2.6, 2.65, 2.7, 2.75][i],
             cartilage: if i < 2 { 0.0 } else { 0.75 },
         })
@@ -182,8 +192,8 @@ fn ribs(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
     let thick = draw.within(3.4, 4.6);
     let make = |cartilage: bool| {
         let (trunk, ribs) = (trunk.clone(), ribs.clone());
-        Solid::field(bounds, 1.6, move |p| {
-            let depth = trunk.cavity.distance(p) - offset;
+        Solid::sited(bounds, 1.6, move |s| {
+            let (p, depth) = (s.point, s.wall - offset);
             if depth.abs() > 25.0 {
                 return depth.abs() - 10.0;
             }
@@ -203,7 +213,7 @@ fn ribs(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
                 let rise = 62.0 * (angle - rib.end).max(0.0);
                 let z = rib.spine - rib.fall * smoothstep(0.05, 2.5, angle) + rise;
                 let past = (from - angle).max(angle - to) * radius;
-                let (u, v) = (depth / thick, 0.86 * (p[2] - z) / 6.6);
+                let (u, v) = (depth / thick, 0.84 * (p[2] - z) / 5.8);
                 let arc = ((u * u + v * v).sqrt() - 1.0) * thick;
                 best = best.min(smooth_max(arc, past, 3.0));
             }
@@ -238,7 +248,7 @@ fn ribs(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
 }
 
 /// Iliac wings, hip joints, and pubic bones.
-fn pelvis(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
+fn pelvis(scene: &mut Scene, draw: &mut Draw) {
     let crest = draw.within(-172.0, -150.0);
     let spread = draw.within(0.95, 1.08);
     for side in [1.0f32, -1.0] {
@@ -249,9 +259,9 @@ fn pelvis(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
                 let (x, y, z) = (side * p[0] / spread, p[1], p[2]);
                 // A plate from the sacrum forwards and outwards, that leans in towards the hip joint.
                 let lean = 0.16 * (z - crest);
-                let across = 0.76 * (x - 92.0 - lean) - 0.65 * (y + 30.0) + 0.0016 * (y + 30.0) * (y + 30.0);
+                let across = 0.76 * (x - 92.0 - lean) - 0.65 * (y + 30.0) + 0.0034 * (y + 30.0) * (y + 30.0);
                 let along = 0.65 * (x - 92.0) + 0.76 * (y + 30.0);
-                let half = 5.0 + 7.0 * smoothstep(crest - 70.0, crest - 135.0, z);
+                let half = 3.6 + 5.5 * (along / 68.0).powi(2) + 7.0 * smoothstep(crest - 70.0, crest - 135.0, z);
                 let outline = ((along / 68.0).powi(2) + ((z - crest + 78.0) / 80.0).powi(2)).sqrt() - 1.0;
                 smooth_max(across.abs() - half, outline * 66.0, 6.0)
             },
@@ -295,16 +305,16 @@ fn pelvis(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
             super::shape::turned(0.0, 0.0, side * 0.75),
         );
         scene.body(&iliacus.minus(&wing.grow(1.0), 3.0), Tissue::Muscle);
-        let outer = trunk.clone();
-        let septum = Solid::field(
+        let septum = Solid::sited(
             Bounds::around(
                 &[[side * 30.0, -130.0, -420.0], [side * 170.0, -20.0, crest - 30.0]],
                 5.0,
             ),
             1.5,
-            move |p| {
+            move |s| {
+                let p = s.point;
                 let sheet = (0.55 * side * p[0] + 0.83 * (p[1] + 62.0) - 34.0).abs() - 1.5;
-                sheet.max(outer.muscle.distance(p) + 3.0)
+                sheet.max(s.muscle + 3.0)
             },
         );
         scene.thin(&septum.minus(&bone.grow(2.0), 1.0), Tissue::SubcutaneousFat, 3.0);

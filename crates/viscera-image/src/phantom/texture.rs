@@ -19,9 +19,11 @@ pub(super) fn unit(h: u32) -> f32 {
 /// Value noise: random numbers in −1…1 on a lattice of `scale` mm, smoothly joined (deviation about 0.3).
 pub(super) fn noise(seed: u32, point: [f32; 3], scale: f32) -> f32 {
     let inverse = 1.0 / scale;
+    // The lattice stands askew, so that its cells never line up with voxels.
+    const TURN: [[f32; 3]; 3] = [[0.48, 0.6, 0.64], [-0.8, 0.6, 0.0], [-0.36, -0.52, 0.76]];
     let (mut base, mut weight) = ([0i32; 3], [0f32; 3]);
     for a in 0..3 {
-        let v = point[a] * inverse;
+        let v = (TURN[a][0] * point[0] + TURN[a][1] * point[1] + TURN[a][2] * point[2]) * inverse;
         let floor = v.floor();
         base[a] = floor as i32;
         let t = v - floor;

@@ -8,7 +8,7 @@ use super::tissue::Tissue;
 use std::sync::Arc;
 
 pub(super) fn paint(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
-    let chest = trunk.chest(1.5);
+    let chest = Trunk::chest(1.5);
     scene.body(&chest, Tissue::Lung);
     for _ in 0..70 {
         let side = if draw.chance(0.5) { 1.0 } else { -1.0 };
@@ -26,18 +26,17 @@ pub(super) fn paint(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
     // Between the lungs: narrow in front, wide where the heart lies and before the spine.
     let front = trunk.clone();
     let room = trunk.cavity.front(60.0) / 95.0;
-    let mediastinum = Solid::field(
-        Bounds {
-            low: [-90.0, -120.0, -60.0],
-            high: [90.0, 130.0, 300.0],
-        },
-        1.6,
-        move |p| {
-            let forward = smoothstep(-10.0, 60.0, p[1]);
-            let low = 1.0 - smoothstep(40.0, 110.0, p[2]);
-            (p[0] + 9.0 * low).abs() - (24.0 - 14.0 * forward + 16.0 * low) + 0.2 * (p[1] - front.spine_y(p[2])).abs()
-        },
-    );
+    let bounds = Bounds {
+        low: [-90.0, -120.0, -60.0],
+        high: [90.0, 130.0, 300.0],
+    };
+    let mediastinum = Solid::field(bounds, 1.6, move |p| {
+        let low = 1.0 - smoothstep(40.0, 110.0, p[2]);
+        let before = p[1] - front.spine_y(p[2]);
+        // The lungs meet behind the heart but for the aorta and the oesophagus, and in front of it.
+        let waist = smoothstep(18.0, 42.0, before) * smoothstep(125.0, 90.0, before);
+        (p[0] + 7.0 * low + 4.0).abs() - (11.0 + 18.0 * waist)
+    });
     scene.body(&mediastinum.and(&chest, 3.0), Tissue::VisceralFat);
 
     let size = draw.within(0.88, 1.18);
@@ -95,18 +94,11 @@ pub(super) fn paint(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
 /// The muscle sheet between chest and abdomen, and its crura beside the aorta.
 pub(super) fn diaphragm(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
     let half = draw.within(0.9, 1.6);
-    let inner = trunk.clone();
-    let sheet = Solid::field(
-        Bounds {
-            low: [-200.0, -150.0, -130.0],
-            high: [200.0, 180.0, 15.0],
-        },
-        4.0,
-        move |p| {
-            let wall = inner.cavity.distance(p);
-            (0.75 * (p[2] - inner.diaphragm(p, wall))).abs().max(wall - 1.0) - half
-        },
-    );
+    let bounds = Bounds {
+        low: [-200.0, -150.0, -130.0],
+        high: [200.0, 180.0, 15.0],
+    };
+    let sheet = Solid::sited(bounds, 4.0, move |s| s.roof.abs().max(s.wall - 1.0) - half);
     scene.thin(&sheet, Tissue::Muscle, 2.0 * half);
     for side in [1.0, -1.0] {
         let low = if side > 0.0 { -118.0 } else { -100.0 };

@@ -187,22 +187,20 @@ impl Appearance {
         };
         set(Tissue::Liver, &|l| l.mean -= fatty);
         let lung = draw.within(-890.0, -760.0);
-        set(Tissue::Lung, &|l| (l.mean, l.texture, l.grain) = (lung, 25.0, 14.0));
+        set(Tissue::Lung, &|l| {
+            (l.mean, l.texture, l.grain, l.flecked, l.flecks, l.fleck_size) = (lung, 25.0, 14.0, 0.04, -350.0, 9.0);
+        });
         let fat = draw.within(-115.0, -92.0);
-        let strands = draw.within(0.0, 0.10);
+        let (strands, stranded) = (draw.within(0.0, 0.1), draw.within(-80.0, -30.0));
         set(Tissue::SubcutaneousFat, &|l| (l.mean, l.texture) = (fat, 5.0));
         set(Tissue::VisceralFat, &|l| {
-            (l.mean, l.texture, l.flecked, l.flecks, l.fleck_size) = (fat + 3.0, 8.0, strands, 10.0, 5.0);
+            (l.mean, l.texture, l.flecked, l.flecks, l.fleck_size) = (fat + 3.0, 8.0, strands, stranded, 6.0);
         });
-        let marbling = if draw.chance(0.3) {
-            draw.within(0.05, 0.25)
-        } else {
-            0.02
-        };
+        let marbling = if draw.chance(0.25) { draw.within(0.02, 0.1) } else { 0.0 };
         set(Tissue::Muscle, &|l| {
-            (l.texture, l.grain, l.flecked, l.flecks, l.fleck_size) = (6.0, 5.0, marbling, -40.0, 4.0);
+            (l.texture, l.grain, l.flecked, l.flecks, l.fleck_size) = (5.0, 7.0, marbling, -25.0, 4.0);
         });
-        let bone = draw.within(450.0, 1100.0);
+        let bone = draw.within(380.0, 900.0);
         let spongy = draw.within(60.0, 260.0);
         set(Tissue::CorticalBone, &|l| {
             (l.mean, l.texture, l.grain) = (bone, 120.0, 4.0)
@@ -291,7 +289,7 @@ impl Appearance {
         let seed = self.seed.wrapping_add((tissue as u32).wrapping_mul(0x9E37_79B9));
         let mut value = look.mean;
         if look.texture > 2.5 {
-            value += look.texture * texture::rough(seed, p, look.grain);
+            value += look.texture * texture::noise(seed, p, look.grain);
         }
         if look.flecked > 0.0 {
             // Value noise lies within ±0.6 for nine points in ten, evenly enough for a threshold.
