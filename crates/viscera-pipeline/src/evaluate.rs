@@ -170,10 +170,7 @@ fn table(dataset: &DatasetJson) -> Result<LabelTable, PipelineError> {
         }),
         LabelIds::Region(_) => None,
     };
-    Ok(LabelTable::new(
-        "dataset.json",
-        classes.filter_map(entry).collect(),
-    )?)
+    Ok(LabelTable::new("dataset.json", classes.filter_map(entry).collect())?)
 }
 
 /// A JSON file, or `None` when it is not there.

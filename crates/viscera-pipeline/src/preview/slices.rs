@@ -74,8 +74,11 @@ impl Best {
                     .map(|label| (f64::from(counts[slice][label]) / f64::from(largest[label])).sqrt())
                     .sum()
             };
-            let mut best = (n / 2, score(n / 2));
-            for position in 0..n {
+            // Of equal ones the nearest to the middle.
+            let mut positions: Vec<usize> = (0..n).collect();
+            positions.sort_by_key(|&position| position.abs_diff(n / 2));
+            let mut best = (n / 2, 0.0);
+            for position in positions {
                 let score = score(position);
                 if score > best.1 {
                     best = (position, score);

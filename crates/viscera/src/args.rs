@@ -1,0 +1,216 @@
+//! What can be typed.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Segments abdominal CT: organ masks, volumes and a report. For research, not for diagnosis.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 all well, 1 finished with failed cases, 2 usage or configuration, \
+                  3 input that cannot be used, 4 device or memory."
+)]
+pub(crate) struct Args {
+    /// Print results as JSON, for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Compute with so many threads [default: all cores].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Segment scans: writes CASE.nii.gz (label map), CASE.json (manifest) and, if asked for, CASE.png.
+    Segment(SegmentArgs),
+    /// Score predictions against references; classes that the reference does not annotate are left out.
+    Evaluate(EvaluateArgs),
+    /// Make synthetic abdominal CT with exact masks, as an nnU-Net data set.
+    Phantom(PhantomArgs),
+    /// Say what a file holds: geometry, histogram of HU, warnings.
+    Inspect(InspectArgs),
+    /// List or show built-in recipes.
+    #[command(subcommand)]
+    Recipe(RecipeCommand),
+    /// List or show models.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Make a phantom, segment it with the default model, score the result, leave the pictures.
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SegmentArgs {
+    /// NIfTI files, or folders of them (nnU-Net's _0000 is stripped from names).
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// Folder for the results; older results of the same names are replaced.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Model: a name from `viscera model list`, or a file.
+    #[arg(long, default_value = "default", value_name = "NAME|PATH")]
+    pub(crate) model: String,
+
+    /// Write these classes only, joined by commas: liver,spleen.
+    #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
+    pub(crate) roi_subset: Option<Vec<String>>,
+
+    /// Print volume and mean HU per organ, and write them to statistics.csv.
+    #[arg(long)]
+    pub(crate) statistics: bool,
+
+    /// Draw a picture per scan.
+    #[arg(long)]
+    pub(crate) preview: bool,
+
+    /// Of files with several volumes, take volume K, counted from 0.
+    #[arg(long, value_name = "K")]
+    pub(crate) volume: Option<usize>,
+
+    /// Segment scans whose intensities are plainly not Hounsfield units, with a warning.
+    #[arg(long)]
+    pub(crate) allow_non_hu: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct EvaluateArgs {
+    /// Label map, or folder of label maps, that is right.
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) reference: PathBuf,
+
+    /// Label map, or folder of label maps, to score.
+    #[arg(value_name = "PREDICTION")]
+    pub(crate) prediction: PathBuf,
+
+    /// Classes that the reference annotates, by name or id, joined by commas. Without it: annotations.json or
+    /// dataset.json beside or above the reference, else the classes that occur in it.
+    #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
+    pub(crate) classes: Option<Vec<String>>,
+
+    /// Write all scores to this file, in the shape of nnU-Net's summary.json.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PhantomArgs {
+    /// Folder of the data set; cases that are there are not made again.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Number of cases.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) cases: usize,
+
+    /// Seed; the same seed gives the same patients.
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub(crate) seed: u64,
+
+    /// Spacing in mm as Z,Y,X [default: drawn at random].
+    #[arg(long, value_name = "Z,Y,X", value_parser = spacing)]
+    pub(crate) spacing: Option<[f64; 3]>,
+
+    /// Voxels as Z,Y,X [default: drawn at random].
+    #[arg(long, value_name = "Z,Y,X", value_parser = shape)]
+    pub(crate) shape: Option<[usize; 3]>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// NIfTI file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Of a file with several volumes, take volume K, counted from 0.
+    #[arg(long, value_name = "K")]
+    pub(crate) volume: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecipeCommand {
+    /// List the built-in recipes.
+    List,
+    /// Show a recipe: a built-in one by name, or a file (which checks it).
+    Show {
+        /// Name or path.
+        #[arg(value_name = "NAME|PATH")]
+        recipe: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// List the models: the embedded one, then those in VISCERA_MODELS and in the folder `models` beside the program.
+    List,
+    /// Show a model: networks, classes, fingerprints, model card.
+    Show {
+        /// Name or path.
+        #[arg(default_value = "default", value_name = "NAME|PATH")]
+        model: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Folder for everything.
+    #[arg(short, long, default_value = "viscera-demo", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Seed of the phantom.
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub(crate) seed: u64,
+}
+
+/// Three numbers joined by commas.
+fn triple<T: std::str::FromStr>(text: &str) -> Result<[T; 3], String> {
+    let parts: Vec<T> = text
+        .split(',')
+        .map(|part| part.trim().parse().map_err(|_| format!("\"{part}\" is no number")))
+        .collect::<Result<_, _>>()?;
+    parts
+        .try_into()
+        .map_err(|parts: Vec<T>| format!("{} numbers instead of three (Z,Y,X)", parts.len()))
+}
+
+fn spacing(text: &str) -> Result<[f64; 3], String> {
+    let spacing = triple::<f64>(text)?;
+    if spacing.iter().all(|s| (0.1..=50.0).contains(s)) {
+        Ok(spacing)
+    } else {
+        Err("a spacing lies between 0.1 and 50 mm".to_owned())
+    }
+}
+
+fn shape(text: &str) -> Result<[usize; 3], String> {
+    let shape = triple::<usize>(text)?;
+    if shape.iter().all(|s| (8..=2048).contains(s)) {
+        Ok(shape)
+    } else {
+        Err("an extent lies between 8 and 2048 voxels".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn triples() {
+        assert_eq!(spacing("2.5, 1,1"), Ok([2.5, 1.0, 1.0]));
+        assert!(spacing("1,1").is_err() && spacing("1,1,0").is_err() && spacing("1,1,NaN").is_err());
+        assert!(shape("8,8,4000").is_err() && shape("8,8,x").is_err());
+    }
+}

@@ -1,0 +1,37 @@
+//! The commands, one file each.
+
+mod demo;
+mod evaluate;
+mod inspect;
+mod model;
+mod phantom;
+mod recipe;
+mod segment;
+
+use crate::args::{Args, Command};
+use crate::env_vars;
+use crate::exit::Outcome;
+use crate::printer::Printer;
+use anyhow::Context;
+use viscera_pipeline::ModelStore;
+
+/// Runs what was typed.
+pub(crate) fn run(args: Args, printer: &Printer) -> anyhow::Result<Outcome> {
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
+        pool.build_global().context("the threads cannot be started")?;
+    }
+    match args.command {
+        Command::Segment(args) => segment::run(args, printer),
+        Command::Evaluate(args) => evaluate::run(&args, printer),
+        Command::Phantom(args) => phantom::run(args, printer),
+        Command::Inspect(args) => inspect::run(&args, printer),
+        Command::Recipe(command) => recipe::run(&command, printer),
+        Command::Model(command) => model::run(&command, printer),
+        Command::Demo(args) => demo::run(&args, printer),
+    }
+}
+
+fn models() -> ModelStore {
+    ModelStore::new(env_vars::model_folders())
+}
