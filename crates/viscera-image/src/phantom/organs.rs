@@ -68,7 +68,7 @@ pub(super) fn paint(
     let liver = liver(draw);
     layer(scene, &liver, apart, Tissue::Liver, Label::Liver);
     clefts(scene, &liver, trunk, draw);
-    let tail = draw.near([-88.0, -14.0, -46.0], 9.0);
+    let tail = draw.near([-94.0, -20.0, -46.0], 9.0);
 
     kidneys(scene, trunk, &has, apart, &mut hosts, draw);
     let duodenum = duodenum(&vessels, stomach, draw);
@@ -135,8 +135,8 @@ fn layer(scene: &mut Scene, solid: &Solid, apart: f32, tissue: Tissue, label: La
 fn liver(draw: &mut Draw) -> Solid {
     let room = Trunk::abdomen(1.2);
     let (low, steep, back) = (
-        draw.within(-118.0, -72.0),
-        draw.within(0.25, 0.75),
+        draw.within(-106.0, -62.0),
+        draw.within(0.35, 0.9),
         draw.within(0.0, 0.35),
     );
     let front = draw.within(-0.15, 0.35);
@@ -199,19 +199,19 @@ fn clefts(scene: &mut Scene, liver: &Solid, trunk: &Trunk, draw: &mut Draw) {
 
 /// A crescent along the left posterior ribs, hollow towards stomach and kidney.
 fn spleen(trunk: &Trunk, draw: &mut Draw) -> Solid {
-    let size = draw.within(0.86, 1.3);
+    let size = draw.within(0.92, 1.4);
     let wide = trunk.cavity.half_width(-45.0);
     let centre = [
-        -0.74 * wide + draw.within(-5.0, 5.0),
-        -38.0 + draw.within(-10.0, 10.0),
-        -44.0 + draw.within(-14.0, 10.0),
+        -0.71 * wide + draw.within(-5.0, 5.0),
+        -55.0 + draw.within(-10.0, 10.0),
+        -34.0 + draw.within(-14.0, 10.0),
     ];
-    let axes = turned(draw.within(-0.3, 0.5), draw.within(-0.5, 0.1), draw.within(0.35, 0.75));
-    let radii = [draw.vary(39.0, 0.12), draw.vary(56.0, 0.14), draw.vary(52.0, 0.18)].map(|r| r * size);
+    let axes = turned(draw.within(-0.1, 0.5), draw.within(-0.1, 0.4), draw.within(0.45, 0.9));
+    let radii = [draw.vary(45.0, 0.12), draw.vary(60.0, 0.14), draw.vary(52.0, 0.18)].map(|r| r * size);
     let body = Solid::ellipsoid(centre, radii, axes).and(&Trunk::abdomen(1.5), 8.0);
     let hollow = add(
         centre,
-        [draw.within(56.0, 70.0), draw.within(34.0, 48.0), draw.within(-8.0, 8.0)],
+        [draw.within(63.0, 78.0), draw.within(34.0, 48.0), draw.within(-8.0, 8.0)],
     );
     let hollow = Solid::ellipsoid(hollow, [draw.within(42.0, 54.0); 3], axes);
     body.minus(&hollow, 14.0)
@@ -225,14 +225,14 @@ fn stomach(scene: &mut Scene, trunk: &Arc<Trunk>, vessels: &Vessels, apart: f32,
     let long = draw.within(0.0, 1.0);
     let y = |y: f32| y * forward;
     let cardia = draw.near([-26.0, 14.0, -26.0], 5.0);
-    let pylorus = draw.near([36.0, y(46.0), -82.0], 6.0);
+    let pylorus = draw.near([34.0, y(44.0), -74.0], 6.0);
     let knots = [
-        ([-58.0, -14.0, -14.0], 20.0 * full + 4.0),
-        ([-70.0, 4.0, -26.0], 37.0 * full),
-        ([-72.0, y(34.0), -48.0], 36.0 * full),
-        ([-58.0, y(58.0), -76.0 - 20.0 * long], 31.0 * full),
-        ([-24.0, y(70.0), -94.0 - 34.0 * long], 25.0 * full),
-        ([10.0, y(64.0), -94.0 - 12.0 * long], 18.0 * full + 3.0),
+        ([-54.0, -16.0, -8.0], 20.0 * full + 4.0),
+        ([-62.0, 2.0, -20.0], 35.0 * full),
+        ([-65.0, y(30.0), -40.0], 35.0 * full),
+        ([-58.0, y(52.0), -66.0 - 22.0 * long], 31.0 * full),
+        ([-24.0, y(64.0), -82.0 - 36.0 * long], 25.0 * full),
+        ([10.0, y(60.0), -84.0 - 14.0 * long], 18.0 * full + 3.0),
         (pylorus, 10.0),
     ];
     let knots: Vec<(Point, f32)> = knots
@@ -302,16 +302,16 @@ fn stomach(scene: &mut Scene, trunk: &Arc<Trunk>, vessels: &Vessels, apart: f32,
 
 /// The C around the head of the pancreas, and the way back across the midline before the great vessels.
 fn duodenum(vessels: &Vessels, pylorus: Point, draw: &mut Draw) -> Solid {
-    let low = draw.within(-148.0, -122.0);
+    let low = draw.within(-140.0, -110.0);
     let (cava, wide) = vessels.cava_at(low);
     let (aorta, radius) = vessels.aorta_at(low);
     let calibre = draw.within(8.5, 12.5);
     let lateral = draw.within(54.0, 66.0);
     let knots = [
         (pylorus, 9.0),
-        (draw.near([50.0, pylorus[1] - 8.0, -76.0], 4.0), 1.15 * calibre),
-        (draw.near([lateral - 2.0, 22.0, -82.0], 3.0), calibre),
-        (draw.near([lateral, 10.0, -105.0], 3.0), calibre),
+        (draw.near([48.0, pylorus[1] - 8.0, -69.0], 4.0), 1.15 * calibre),
+        (draw.near([lateral - 2.0, 20.0, -76.0], 3.0), calibre),
+        (draw.near([lateral, 8.0, -96.0], 3.0), calibre),
         (draw.near([lateral - 6.0, 10.0, low + 10.0], 3.0), 1.05 * calibre),
         ([cava[0] + 14.0, cava[1] + 0.8 * wide + calibre, low], calibre),
         (
@@ -331,15 +331,15 @@ fn duodenum(vessels: &Vessels, pylorus: Point, draw: &mut Draw) -> Solid {
 fn pancreas(tail: Point, vessels: &Vessels, draw: &mut Draw) -> Solid {
     let plump = draw.within(0.75, 1.25);
     let (aorta, radius) = vessels.aorta_at(-66.0);
-    let body = aorta[1] + radius + draw.within(20.0, 26.0);
+    let body = aorta[1] + radius + draw.within(16.0, 24.0);
     let knots = [
-        ([38.0, 20.0, -116.0], 7.0 * plump),
-        ([41.0, 26.0, -100.0], 13.0 * plump),
-        ([36.0, 32.0, -86.0], 13.5 * plump),
-        ([17.0, 43.0, -76.0], 9.0 * plump),
+        ([34.0, 16.0, -112.0], 7.0 * plump),
+        ([37.0, 22.0, -97.0], 13.0 * plump),
+        ([32.0, 28.0, -84.0], 13.5 * plump),
+        ([14.0, 40.0, -75.0], 9.0 * plump),
         ([aorta[0] + 4.0, body + 2.0, -66.0], 9.0 * plump),
-        ([-38.0, body - 12.0, -58.0], 9.5 * plump),
-        ([-64.0, 8.0, -52.0], 9.5 * plump),
+        ([-42.0, body - 12.0, -58.0], 9.5 * plump),
+        ([-68.0, 2.0, -52.0], 9.5 * plump),
         (tail, 8.5 * plump),
     ];
     let knots: Vec<(Point, f32)> = knots
@@ -367,9 +367,9 @@ fn gallbladder(trunk: &Trunk, liver: &Solid, draw: &mut Draw) -> Solid {
             .find(|&z| liver.distance(&trunk.site([x, y, z])) > 0.0);
         draw.near([x, y, low.unwrap_or(from) - below], 4.0)
     };
-    let neck = under(44.0, 34.0, -58.0, 4.0);
-    let middle = under(56.0, 54.0 * forward, -58.0, 6.0 * full);
-    let fundus = under(66.0, 74.0 * forward, -60.0, 5.0 * full);
+    let neck = under(45.0, 28.0, -50.0, 3.0);
+    let middle = under(55.0, 42.0 * forward, -50.0, 3.0 * full);
+    let fundus = under(65.0, 57.0 * forward, -54.0, 3.0 * full);
     let knots = [(neck, 4.0), (middle, 13.0 * full), (fundus, 14.5 * full)];
     Solid::tube(spline(&knots, 6), 1.0).and(&Trunk::abdomen(2.0), 4.0)
 }
@@ -382,21 +382,22 @@ fn kidneys(
     hosts: &mut Vec<Host>,
     draw: &mut Draw,
 ) {
-    let size = draw.within(0.88, 1.14);
+    let size = draw.within(0.88, 1.2);
     let out = 2.0 + 9.0 * trunk.visceral;
     let coat = 0.5 + 9.0 * trunk.visceral * draw.within(0.4, 1.0);
     for (side, label, height) in [(1.0f32, Label::RightKidney, -96.0), (-1.0, Label::LeftKidney, -82.0)] {
-        let centre = [side * (68.0 + out), -37.0, height];
+        let centre = [side * (68.0 + out), -41.0, height];
         let centre = add(
             centre,
             [draw.within(-4.0, 4.0), draw.within(-5.0, 5.0), draw.within(-14.0, 14.0)],
         );
+        // Upper poles lie behind and towards the midline; the hilum faces forwards and inwards.
         let axes = turned(
-            draw.within(-0.35, -0.05),
-            side * draw.within(0.1, 0.4),
-            side * draw.within(0.3, 0.95),
+            draw.within(0.08, 0.4),
+            -side * draw.within(0.1, 0.4),
+            -side * draw.within(0.3, 0.95),
         );
-        let radii = [draw.vary(29.0, 0.1), draw.vary(22.5, 0.12), draw.vary(54.0, 0.1)].map(|r| r * size);
+        let radii = [draw.vary(30.0, 0.1), draw.vary(25.0, 0.12), draw.vary(54.0, 0.1)].map(|r| r * size);
         let cyst_seed = draw.seed();
         let cyst = draw.chance(0.2).then(|| {
             let lift = draw.direction();
@@ -408,7 +409,9 @@ fn kidneys(
         if !has(label) {
             continue;
         }
-        let whole = Solid::ellipsoid(centre, radii, axes).bumpy(cyst_seed, draw.within(0.5, 1.8), 24.0);
+        let whole = Solid::ellipsoid(centre, radii, axes)
+            .and(&Trunk::abdomen(4.0), 6.0)
+            .bumpy(cyst_seed, draw.within(0.5, 1.8), 24.0);
         // The hilum opens forwards and to the midline.
         let medial = scale(axes[0], -side);
         let local = |medially: f32| add(centre, scale(medial, medially * radii[0]));
@@ -478,7 +481,7 @@ fn adrenals(scene: &mut Scene, vessels: &Vessels, draw: &mut Draw) {
     let (aorta, radius) = vessels.aorta_at(-48.0);
     let right = [cava[0] + 0.45 * wide, cava[1] - 0.9 * wide - 3.0, -44.0];
     let left = [
-        aorta[0] - radius - draw.within(11.0, 17.0),
+        aorta[0] - radius - draw.within(14.0, 22.0),
         aorta[1] + draw.within(2.0, 10.0),
         -48.0,
     ];
@@ -487,13 +490,13 @@ fn adrenals(scene: &mut Scene, vessels: &Vessels, draw: &mut Draw) {
             1.0f32,
             Label::RightAdrenal,
             right,
-            [(0.42, 19.0, 14.0), (0.08, 12.0, 10.0)],
+            [(0.42, 21.0, 15.0), (0.08, 14.0, 11.0)],
         ),
         (
             -1.0,
             Label::LeftAdrenal,
             left,
-            [(0.62, 15.0, 15.0), (-0.12, 14.0, 12.0)],
+            [(0.62, 18.0, 17.0), (-0.12, 17.0, 14.0)],
         ),
     ] {
         let ridge = draw.near(ridge, 2.5);

@@ -6,6 +6,7 @@ use super::shape::{Bounds, Point, Site, Solid, lerp};
 use super::tissue::{Appearance, Tissue};
 use crate::Geometry;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Which coordinates a layer's shape lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ pub(super) fn paint(
     let thinnest = geometry.spacing.iter().fold(f64::INFINITY, |m, &s| m.min(s));
     let parts: [usize; 3] = geometry
         .spacing
-        .map(|s| if s > 2.6 && s > 1.5 * thinnest { 3 } else { 1 });
+        .map(|s| if s > 3.4 && s > 1.5 * thinnest { 3 } else { 1 });
     let width = (0..3).map(|a| geometry.spacing[a] / parts[a] as f64).sum::<f64>() as f32 / 3.0;
     // Blocks of about 10 mm: layers that cannot touch one are left out for all its voxels.
     let block: [usize; 3] = geometry.spacing.map(|s| ((10.0 / s).round() as usize).clamp(2, 16));
@@ -105,6 +106,9 @@ pub(super) fn paint(
         .zip(labels.par_chunks_mut(slab))
         .enumerate()
         .for_each(|(bz, (hu, labels))| {
+            let [by, bx] = [1, 2].map(|a| nodes.counts[a] - 1);
+            let everything: Vec<usize> = (0..scene.layers.len()).rev().collect();
+            let in_slab = nodes.overlapping(scene, &everything, [bz..bz + 2, 0..by + 1], width);
             let mut brush = Brush {
                 scene,
                 trunk,
@@ -113,13 +117,14 @@ pub(super) fn paint(
                 width,
                 active: Vec::new(),
             };
-            for by in 0..ny.div_ceil(block[1]) {
-                for bx in 0..nx.div_ceil(block[2]) {
+            for by in 0..by {
+                let in_row = nodes.overlapping(scene, &in_slab, [bz..bz + 2, by..by + 2], width);
+                for bx in 0..bx {
                     let at = [bz, by, bx];
                     let start: [usize; 3] = std::array::from_fn(|a| at[a] * block[a]);
                     let end = std::array::from_fn(|a| (start[a] + block[a]).min([nz, ny, nx][a]));
                     let corners = nodes.corners(at);
-                    if brush.choose(&corners) {
+                    if brush.choose(&in_row, &corners) {
                         brush.block(start, end, [ny, nx], &corners, hu, labels);
                     }
                 }
@@ -182,6 +187,24 @@ impl Nodes {
             })
             .collect();
         Self { counts, nodes }
+    }
+
+    /// Those of some layers whose boxes touch the box of whole rows of nodes, ranges along z and y.
+    fn overlapping(&self, scene: &Scene, layers: &[usize], [zs, ys]: [Range<usize>; 2], margin: f32) -> Vec<usize> {
+        let rows = zs.flat_map(|z| ys.clone().map(move |y| (z * self.counts[1] + y) * self.counts[2]));
+        let nodes: Vec<&Node> = rows
+            .flat_map(|start| &self.nodes[start..start + self.counts[2]])
+            .collect();
+        let around = |f: fn(&Node) -> Point| Bounds::around(&nodes.iter().map(|n| f(n)).collect::<Vec<_>>(), margin);
+        let (world, body) = (around(|n| n.world), around(|n| n.body));
+        let touches = |i: &usize| {
+            let layer = &scene.layers[*i];
+            layer
+                .solid
+                .bounds
+                .overlaps(if layer.frame == Frame::Body { &body } else { &world })
+        };
+        layers.iter().copied().filter(touches).collect()
     }
 
     /// The eight corners of a block; bit `a` of the index is axis `a`.
@@ -249,8 +272,9 @@ impl Brush<'_> {
         }
     }
 
-    /// Fills [`Self::active`] with the layers that a block with these corners may meet, and says whether there are any.
-    fn choose(&mut self, corners: &[Node; 8]) -> bool {
+    /// Fills [`Self::active`] with those of some layers, front first, that a block with these corners may meet, and says
+    /// whether there are any.
+    fn choose(&mut self, layers: &[usize], corners: &[Node; 8]) -> bool {
         self.active.clear();
         let middle = |bit: usize| {
             let low = Node::between(&corners[bit], &corners[bit | 1], 0.5);
@@ -268,7 +292,8 @@ impl Brush<'_> {
         };
         let in_world = measure(corners.map(|c| c.world), Site::bare(centre.world));
         let in_body = measure(corners.map(|c| c.body), centre.site(self.trunk));
-        for (i, layer) in self.scene.layers.iter().enumerate().rev() {
+        for &i in layers {
+            let layer = &self.scene.layers[i];
             let (bounds, centre, radius) = match layer.frame {
                 Frame::Body => &in_body,
                 Frame::Scanner => &in_world,

@@ -62,7 +62,7 @@ fn muscles(scene: &mut Scene, trunk: &Arc<Trunk>, draw: &mut Draw) {
             let deep = (12.0 + 12.0 * loins) * strong;
             let y = p[1] - front.spine_y(p[2]) + 34.0 + deep;
             let x = side * p[0] - half - 3.0;
-            smooth_max(x.abs() - half, (y - 0.14 * x).abs() - deep, 0.8 * deep)
+            smooth_max(x.abs() - half, (y - 0.14 * x).abs() - deep, 0.8 * deep).max(-285.0 - p[2])
         })
         .bumpy(draw.seed(), 2.0, 30.0);
         scene.body(&long.grow(1.2), Tissue::SubcutaneousFat);

@@ -25,8 +25,8 @@ const RANGES: [Option<(f64, f64)>; 15] = [
 
 fn coarse() -> PhantomConfig {
     PhantomConfig {
-        spacing: Some([5.0, 4.0, 4.0]),
-        shape: Some([60, 88, 110]),
+        spacing: Some([5.0, 5.0, 5.0]),
+        shape: Some([58, 70, 88]),
         field_of_view: Some(FieldOfView::Abdomen),
         orientation: Some("RAS".to_owned()),
         missing_organs: false,
@@ -228,14 +228,14 @@ fn missing_organs_are_missing_and_said_so() {
         ..tiny()
     };
     let mut absent = 0;
-    for seed in 0..60 {
+    for seed in 0..40 {
         let phantom = generate(&config, seed).unwrap();
         for &label in &phantom.description.missing {
             absent += 1;
             assert!(!phantom.labels.data().contains(&label), "seed {seed}: label {label}");
         }
     }
-    assert!((1..=20).contains(&absent), "{absent}");
+    assert!((1..=14).contains(&absent), "{absent}");
 }
 
 #[test]
@@ -270,13 +270,13 @@ fn random_views_are_valid_and_bounded() {
         ..PhantomConfig::default()
     };
     let mut wild = 0;
-    for seed in 100..130 {
+    for seed in 100..116 {
         let phantom = generate(&config, seed).unwrap();
         let ras = AxisMap::to_ras(phantom.image.geometry()).geometry(phantom.image.geometry());
         assert!((0..3).all(|a| ras.shape[a] <= config.max_shape[a]));
         wild += usize::from(phantom.description.wild_intensity);
     }
-    assert!((5..=25).contains(&wild));
+    assert!((3..=13).contains(&wild));
     assert!(
         generate(
             &PhantomConfig {
