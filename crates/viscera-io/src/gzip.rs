@@ -67,12 +67,13 @@ const ROUND: usize = 64 * BLOCK;
 ///
 /// Each block is raw deflate that ends in a sync flush, so that blocks join to one stream (as pigz does); the checksums
 /// are joined too. The bytes depend on content and `level` (1 fastest … 9 smallest) alone.
+#[allow(clippy::indexing_slicing)] // our own blocks, nothing from outside
 pub(crate) fn write_gzip(
     out: &mut dyn Write,
     head: &[u8],
     len: usize,
     level: u32,
-    fill: &(impl Fn(usize, usize, &mut Vec<u8>) + Sync + ?Sized),
+    fill: impl Fn(usize, usize, &mut Vec<u8>) + Sync,
 ) -> io::Result<()> {
     // No name, no time (the same content gives the same file), unknown system.
     out.write_all(&[MAGIC[0], MAGIC[1], 8, 0, 0, 0, 0, 0, 0, 255])?;
@@ -148,7 +149,7 @@ mod tests {
             head,
             body.len(),
             level,
-            &|start: usize, end: usize, bytes: &mut Vec<u8>| {
+            |start: usize, end: usize, bytes: &mut Vec<u8>| {
                 bytes.extend_from_slice(&body[start..end]);
             },
         )

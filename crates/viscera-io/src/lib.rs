@@ -3,6 +3,29 @@
 //! Everything here takes bytes that nobody has checked. Allocation is bounded by what a file really holds, every fault
 //! is an error with a cause and a way out, and nothing panics. Files are written to a temporary name in the same folder
 //! and renamed, so that a reader never sees half of one.
+//!
+//! ```
+//! use viscera_image::{Geometry, LabelMap, LabelTable, Volume};
+//! use viscera_io::{Image, ReadOptions, read_image, read_label_map, write_image, write_label_map};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! let grid = Geometry::ras([20, 30, 40], [2.5, 0.8, 0.8]);
+//! write_image(&folder.join("ct.nii.gz"), &Image::from(Volume::filled(grid, 40i16)?))?;
+//!
+//! let ct = read_image(&folder.join("ct.nii.gz"), &ReadOptions::default())?;
+//! let liver = LabelMap::filled(ct.image.geometry().clone(), 1)?;
+//! write_label_map(&folder.join("liver.nii.gz"), &liver, &ct.header, LabelTable::flare13().entries())?;
+//! assert_eq!(read_label_map(&folder.join("liver.nii.gz"))?, liver);
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
 
 mod atomic;
 mod dataset;

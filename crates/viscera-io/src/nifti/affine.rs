@@ -78,11 +78,12 @@ fn sform(header: &SourceHeader, mm: f64) -> Option<Affine> {
 fn qform(header: &SourceHeader, pixdim: [f64; 3], mm: f64) -> Option<Affine> {
     let [mut b, mut c, mut d] = header.quatern;
     let square = b * b + c * c + d * d;
-    // The first component is what is missing to length one. `f32` headers overshoot a little.
-    let a = if square < 1.0 { (1.0 - square).sqrt() } else { 0.0 };
-    if !(square <= 1.001) {
+    // `f32` headers overshoot length one a little.
+    if square.is_nan() || square > 1.001 {
         return None;
     }
+    // The first component is what is missing to length one.
+    let a = (1.0 - square).max(0.0).sqrt();
     if square > 1.0 {
         [b, c, d] = [b, c, d].map(|q| q / square.sqrt());
     }

@@ -114,7 +114,7 @@ impl Fields<'_> {
     fn text(&self, at: usize, len: usize) -> String {
         let bytes = self.bytes.get(at..at + len).unwrap_or_default();
         let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(&bytes[..end]).into_owned()
+        String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
     }
 }
 
@@ -231,7 +231,7 @@ fn extents(dim: &[i64; 8]) -> Result<([usize; 3], u64), NiftiFault> {
         .filter(|n| (1..=7).contains(n))
         .ok_or_else(bad)?;
     let mut extent = [1u64; 7];
-    for (e, &d) in extent.iter_mut().zip(&dim[1..=axes]) {
+    for (e, &d) in extent.iter_mut().zip(dim.iter().skip(1).take(axes)) {
         *e = u64::try_from(d).ok().filter(|&d| d > 0).ok_or_else(bad)?;
     }
     let [x, y, z, further @ ..] = extent;

@@ -3,12 +3,14 @@
 //! Voxels lie in a NIfTI file with x fastest, as they do in a [`Volume`], so they are taken as they lie; the header's
 //! axes i, j, k are our axes 2, 1, 0. World coordinates are RAS+ on both sides.
 
+#[allow(clippy::indexing_slicing)] // 3×3 matrices with indices 0 to 2
 mod affine;
 mod header;
 mod label_xml;
 mod read;
 mod source;
 mod voxels;
+#[allow(clippy::indexing_slicing)] // our own voxels and header bytes, nothing from outside
 mod write;
 
 pub use header::{NiftiVersion, SourceHeader};

@@ -85,12 +85,12 @@ struct Open {
 fn open(path: &Path, volume: Option<usize>) -> Result<Open, IoError> {
     let header_path = source::header_path(path)?;
     let mut source = Source::open(&header_path)?;
-    let mut bytes = vec![0; 4];
-    source.fill_exactly(&mut bytes)?;
-    let first = [bytes[0], bytes[1], bytes[2], bytes[3]];
+    let mut first = [0; 4];
+    source.fill_exactly(&mut first)?;
     let (version, big_endian) = header::sniff(first).map_err(|e| source.fault(Some(0), e))?;
-    bytes.resize(version.header_len(), 0);
-    source.fill_exactly(&mut bytes[4..])?;
+    let mut rest = vec![0; version.header_len() - first.len()];
+    source.fill_exactly(&mut rest)?;
+    let bytes = [&first[..], &rest].concat();
     let header = header::parse(&bytes, version, big_endian).map_err(|(at, e)| source.fault(at, e))?;
     let mut warnings = Vec::new();
     let geometry = affine::geometry_of(&header.source, &mut warnings).map_err(|e| source.fault(None, e))?;

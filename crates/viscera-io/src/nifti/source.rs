@@ -100,15 +100,24 @@ impl Source {
         let mut scratch = [0; 1 << 14];
         while self.position < position {
             let step = (position - self.position).min(scratch.len() as u64) as usize;
-            self.fill_exactly(&mut scratch[..step])?;
+            let (scratch, _) = scratch.split_at_mut(step);
+            self.fill_exactly(scratch)?;
         }
         Ok(())
     }
 
-    /// Whether more bytes follow, of gzip content or not. At the end of a gzip file this checks its checksum.
+    /// Whether more bytes follow, of gzip content or not. Reads on for a mebibyte at most, to reach the checksum that
+    /// ends a gzip member; only a file with more behind its voxels goes unchecked.
     pub(super) fn more_follows(&mut self) -> Result<bool, IoError> {
         let expected = self.position;
-        let more = self.fill(&mut [0]).map_err(|e| self.failed(e, expected))?;
+        let mut scratch = [0; 1 << 14];
+        let mut more = 0;
+        while more < 1 << 20 {
+            match self.fill(&mut scratch).map_err(|e| self.failed(e, expected))? {
+                0 => break,
+                n => more += n,
+            }
+        }
         let trailing = match &self.reader {
             Reader::Plain(_) => false,
             Reader::Gzip(reader) => reader.trailing(),

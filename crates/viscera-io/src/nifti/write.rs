@@ -17,15 +17,63 @@ const LABEL_LEVEL: u32 = 4;
 /// gzip level of images, whose noise does not shrink at any level.
 const IMAGE_LEVEL: u32 = 3;
 
-/// What the voxels to write are.
+/// Voxels to write.
+#[derive(Clone, Copy)]
+enum Voxels<'a> {
+    U8(&'a [u8]),
+    I16(&'a [i16]),
+    F32(&'a [f32]),
+}
+
+impl Voxels<'_> {
+    /// NIfTI's code of the type, and bytes per voxel.
+    fn datatype(self) -> (i16, usize) {
+        match self {
+            Self::U8(_) => (2, 1),
+            Self::I16(_) => (4, 2),
+            Self::F32(_) => (16, 4),
+        }
+    }
+
+    /// Bytes of all voxels.
+    fn len(self) -> usize {
+        match self {
+            Self::U8(data) => data.len(),
+            Self::I16(data) => data.len() * 2,
+            Self::F32(data) => data.len() * 4,
+        }
+    }
+
+    /// Appends bytes `start..end`, which begin and end between voxels.
+    fn append(self, start: usize, end: usize, out: &mut Vec<u8>) {
+        let at = out.len();
+        match self {
+            Self::U8(data) => out.extend_from_slice(&data[start..end]),
+            Self::I16(data) => {
+                out.resize(at + end - start, 0);
+                let bytes = out[at..].as_chunks_mut::<2>().0;
+                bytes
+                    .iter_mut()
+                    .zip(&data[start / 2..])
+                    .for_each(|(b, v)| *b = v.to_le_bytes());
+            }
+            Self::F32(data) => {
+                out.resize(at + end - start, 0);
+                let bytes = out[at..].as_chunks_mut::<4>().0;
+                bytes
+                    .iter_mut()
+                    .zip(&data[start / 4..])
+                    .for_each(|(b, v)| *b = v.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Voxels with what the header says about them.
 struct Content<'a> {
-    datatype: i16,
-    bitpix: i16,
+    voxels: Voxels<'a>,
     intent: i16,
     extension: Vec<u8>,
-    /// Bytes of all voxels, and how to append those of a range of bytes that begins and ends between voxels.
-    len: usize,
-    fill: Box<dyn Fn(usize, usize, &mut Vec<u8>) + Sync + 'a>,
 }
 
 /// Writes a label map on its source's grid, with the geometry of the source's header field by field, as `uint8` with
@@ -52,18 +100,15 @@ pub fn write_label_map(
             },
         });
     }
-    let data = map.data();
+    let extension = if labels.is_empty() {
+        Vec::new()
+    } else {
+        label_xml::extension(labels)
+    };
     let content = Content {
-        datatype: 2,
-        bitpix: 8,
+        voxels: Voxels::U8(map.data()),
         intent: INTENT_LABEL,
-        extension: if labels.is_empty() {
-            Vec::new()
-        } else {
-            label_xml::extension(labels)
-        },
-        len: data.len(),
-        fill: Box::new(|start, end, out| out.extend_from_slice(&data[start..end])),
+        extension,
     };
     write(path, source, LABEL_LEVEL, &content)
 }
@@ -74,24 +119,13 @@ pub fn write_label_map(
 /// [`NiftiFault::BadName`] when `path` does not end in `.nii` or `.nii.gz`, [`IoError::Write`] when the system refuses.
 pub fn write_image(path: &Path, image: &Image) -> Result<(), IoError> {
     let source = SourceHeader::from_geometry(image.geometry());
-    let (datatype, bitpix) = match image {
-        Image::I16(_) => (4, 16),
-        Image::F32(_) => (16, 32),
-    };
     let content = Content {
-        datatype,
-        bitpix,
+        voxels: match image {
+            Image::I16(volume) => Voxels::I16(volume.data()),
+            Image::F32(volume) => Voxels::F32(volume.data()),
+        },
         intent: 0,
         extension: Vec::new(),
-        len: image.geometry().len() * bitpix as usize / 8,
-        fill: match image {
-            Image::I16(volume) => Box::new(|start, end, out| {
-                out.extend(volume.data()[start / 2..end / 2].iter().flat_map(|v| v.to_le_bytes()))
-            }),
-            Image::F32(volume) => Box::new(|start, end, out| {
-                out.extend(volume.data()[start / 4..end / 4].iter().flat_map(|v| v.to_le_bytes()))
-            }),
-        },
     };
     write(path, &source, IMAGE_LEVEL, &content)
 }
@@ -109,26 +143,29 @@ fn write(path: &Path, source: &SourceHeader, level: u32, content: &Content<'_>) 
             reason: NiftiFault::BadName,
         });
     }
+    let voxels = content.voxels;
     let mut head = encode(source, content);
     head.extend([u8::from(!content.extension.is_empty()), 0, 0, 0]);
     head.extend(&content.extension);
     atomic_write(path, |out| {
         if compress {
-            write_gzip(out, &head, content.len, level, &*content.fill)
+            write_gzip(out, &head, voxels.len(), level, |start, end, bytes| {
+                voxels.append(start, end, bytes);
+            })
         } else {
             out.write_all(&head)?;
-            write_plain(out, content)
+            write_plain(out, voxels)
         }
     })
 }
 
 /// Voxels as they are, a piece at a time.
-fn write_plain(out: &mut dyn Write, content: &Content<'_>) -> std::io::Result<()> {
+fn write_plain(out: &mut dyn Write, voxels: Voxels<'_>) -> std::io::Result<()> {
     const PIECE: usize = 1 << 20;
     let mut piece = Vec::with_capacity(PIECE);
-    for start in (0..content.len).step_by(PIECE) {
+    for start in (0..voxels.len()).step_by(PIECE) {
         piece.clear();
-        (content.fill)(start, content.len.min(start + PIECE), &mut piece);
+        voxels.append(start, voxels.len().min(start + PIECE), &mut piece);
         out.write_all(&piece)?;
     }
     Ok(())
@@ -169,6 +206,8 @@ fn encode(source: &SourceHeader, content: &Content<'_>) -> Vec<u8> {
     let version = if fits_one { source.version } else { NiftiVersion::Two };
     let len = version.header_len();
     let vox_offset = len + 4 + content.extension.len();
+    let (datatype, voxel_bytes) = content.voxels.datatype();
+    let bitpix = 8 * voxel_bytes as i16;
     let [z, y, x] = source.shape;
     let dim = [3, x, y, z, 1, 1, 1, 1];
     let mut descrip = source.descrip.clone().into_bytes();
@@ -185,8 +224,8 @@ fn encode(source: &SourceHeader, content: &Content<'_>) -> Vec<u8> {
                 h.i16(40 + 2 * i, d as i16);
             }
             h.i16(68, content.intent);
-            h.i16(70, content.datatype);
-            h.i16(72, content.bitpix);
+            h.i16(70, datatype);
+            h.i16(72, bitpix);
             h.f32s(76, &source.pixdim);
             h.f32s(108, &[vox_offset as f64, 1.0, 0.0]);
             h.put(123, &[source.xyzt_units]);
@@ -200,8 +239,8 @@ fn encode(source: &SourceHeader, content: &Content<'_>) -> Vec<u8> {
         }
         NiftiVersion::Two => {
             h.put(4, b"n+2\0\r\n\x1a\n");
-            h.i16(12, content.datatype);
-            h.i16(14, content.bitpix);
+            h.i16(12, datatype);
+            h.i16(14, bitpix);
             for (i, d) in dim.into_iter().enumerate() {
                 h.i64(16 + 8 * i, d as i64);
             }
