@@ -1,0 +1,21 @@
+//! The engine against PyTorch's values.
+
+#[path = "../../../fixtures/golden_suite.rs"]
+mod suite;
+
+use viscera_engine::Engine;
+use viscera_net::{Executor, Graph, Weights};
+
+fn make(graph: &Graph, weights: &Weights) -> Box<dyn Executor> {
+    Box::new(Engine::new(graph, weights).unwrap())
+}
+
+#[test]
+fn operations_equal_pytorch() {
+    suite::check_operations(&make);
+}
+
+#[test]
+fn networks_equal_pytorch() {
+    suite::check_networks(&make);
+}
