@@ -1,15 +1,30 @@
 //! Training of the networks of a recipe: data sets, cache, sampling, augmentation, losses, optimisers and the trainer.
+//!
+//! [`train`] does it all. It is blind to who computes: a [`Device`] makes a [`viscera_net::Executor`]. The same seed gives
+//! the same run, bit for bit, for any number of threads, and so does a run that was stopped and resumed.
 
 mod augment;
 mod cache;
+mod checkpoint;
+mod dataset;
+mod device;
 mod error;
 mod gather;
 mod loss;
 mod optimizer;
+mod prefetch;
+mod progress;
+mod run;
 mod sample;
+mod trainer;
+mod validate;
 
 pub use cache::CachedCase;
+pub use dataset::{Splits, TrainingData};
+pub use device::Device;
 pub use error::TrainError;
 pub use loss::{LossValue, Target, evaluate};
 pub use optimizer::{Optimizer, average, clip_norm};
+pub use progress::{Progress, StepReport, StepSeconds, ValidationReport};
+pub use run::{StageReport, TrainOptions, TrainReport, train};
 pub use sample::{Batch, Sampler};

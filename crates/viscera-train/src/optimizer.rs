@@ -20,16 +20,21 @@ impl Optimizer {
     #[must_use]
     pub fn new(settings: OptimizerSettings, lengths: &[usize]) -> Self {
         let zeros = |lengths: &[usize]| lengths.iter().map(|&n| vec![0.0; n]).collect();
-        let second = match settings {
-            OptimizerSettings::Adam(_) | OptimizerSettings::Adamw(_) => zeros(lengths),
-            OptimizerSettings::Sgd { .. } => vec![Vec::new(); lengths.len()],
-        };
-        Self {
+        let mut optimizer = Self {
             settings,
             steps: 0,
             first: zeros(lengths),
-            second,
+            second: vec![Vec::new(); lengths.len()],
+        };
+        if optimizer.has_second() {
+            optimizer.second = zeros(lengths);
         }
+        optimizer
+    }
+
+    /// Whether it keeps second moments.
+    pub(crate) fn has_second(&self) -> bool {
+        matches!(self.settings, OptimizerSettings::Adam(_) | OptimizerSettings::Adamw(_))
     }
 
     /// One step: changes `weights` by `gradients` at `rate` times the base learning rate.

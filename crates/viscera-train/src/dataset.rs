@@ -1,0 +1,165 @@
+//! The cases of a run: which ones train, which ones validate, and whether they can.
+//!
+//! The split is by case. It is, in this order: `splits.json` of the run (so that all stages and resumed runs share one),
+//! `splits.json` of the data folder, or drawn with the seed. What holds is written to the run's file.
+
+use crate::{CachedCase, TrainError, cache};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::Path;
+use viscera_image::LabelTable;
+use viscera_io::{Case, Dataset, write_json};
+
+/// Name of the file with a split, in the data folder and in the run folder.
+const SPLIT_FILE: &str = "splits.json";
+
+/// Case names by use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Splits {
+    /// Cases to train on; in a data folder's file they may be left out: all the others.
+    #[serde(default)]
+    pub train: Vec<String>,
+    /// Cases to validate on.
+    pub validation: Vec<String>,
+}
+
+/// An nnU-Net raw folder, split.
+#[derive(Debug, Clone)]
+pub struct TrainingData {
+    known: LabelTable,
+    wanted: LabelTable,
+    /// Cases to train on.
+    pub train: Vec<Case>,
+    /// Cases to validate on.
+    pub validation: Vec<Case>,
+    /// Cases without any class of the recipe annotated; they are left out.
+    pub unlabelled: Vec<String>,
+}
+
+impl TrainingData {
+    /// Opens a data folder for a recipe with the classes `wanted`, and splits its labelled cases: a share of
+    /// `validation_share` (at least one case if there are two, if the share is not 0) validates.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] for a folder that is no data set; [`TrainError::DataSet`] when a class has another id here, no
+    /// case annotates it, or nothing is left to train on; [`TrainError::Content`] for a split that does not fit.
+    pub fn open(
+        folder: &Path,
+        run: &Path,
+        wanted: &LabelTable,
+        validation_share: f64,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let fail = |reason: String| TrainError::DataSet { reason };
+        let dataset = Dataset::open(folder)?;
+        let known = dataset.labels().clone();
+        for entry in known.entries() {
+            if let Some(other) = wanted.by_name(&entry.name).filter(|other| other.id != entry.id) {
+                return Err(fail(format!(
+                    "class \"{}\" has id {} here and {} in the recipe",
+                    entry.name, entry.id, other.id
+                )));
+            }
+            if let Some(other) = wanted.by_id(entry.id).filter(|other| other.name != entry.name) {
+                return Err(fail(format!(
+                    "id {} is \"{}\" here and \"{}\" in the recipe",
+                    entry.id, entry.name, other.name
+                )));
+            }
+        }
+        let counts = |case: &Case| case.annotated.iter().any(|id| wanted.by_id(id).is_some());
+        let (cases, unlabelled): (Vec<Case>, Vec<Case>) =
+            dataset.cases(viscera_io::Split::Train)?.into_iter().partition(counts);
+        let splits = splits(folder, run, &cases, validation_share, seed)?;
+        write_json(&run.join(SPLIT_FILE), &splits)?;
+        let pick = |names: &[String]| -> Vec<Case> {
+            let names: BTreeSet<&String> = names.iter().collect();
+            cases.iter().filter(|c| names.contains(&c.name)).cloned().collect()
+        };
+        let (train, validation) = (pick(&splits.train), pick(&splits.validation));
+        if train.is_empty() {
+            return Err(fail("no labelled case is left to train on".to_owned()));
+        }
+        for entry in wanted.entries() {
+            if !train.iter().any(|case| case.annotated.contains(entry.id)) {
+                return Err(fail(format!("no case to train on annotates \"{}\"", entry.name)));
+            }
+        }
+        Ok(Self {
+            known,
+            wanted: wanted.clone(),
+            train,
+            validation,
+            unlabelled: unlabelled.into_iter().map(|c| c.name).collect(),
+        })
+    }
+
+    /// Reads, checks and prepares cases, through the cache folder.
+    ///
+    /// # Errors
+    /// The first case (by name) with a fault: unreadable, image and labels on different grids, an unknown label id.
+    pub fn load(&self, cases: &[Case], spacing_mm: f64, cache: &Path) -> Result<Vec<CachedCase>, TrainError> {
+        let loaded: Vec<Result<CachedCase, TrainError>> = cases
+            .par_iter()
+            .with_max_len(1)
+            .map(|case| cache::load(case, &self.known, &self.wanted, spacing_mm, cache))
+            .collect();
+        loaded.into_iter().collect()
+    }
+}
+
+fn splits(
+    folder: &Path,
+    run: &Path,
+    cases: &[Case],
+    validation_share: f64,
+    seed: u64,
+) -> Result<Splits, TrainError> {
+    for path in [run.join(SPLIT_FILE), folder.join(SPLIT_FILE)] {
+        match std::fs::read(&path) {
+            Ok(text) => {
+                let splits: Splits = serde_json::from_slice(&text).map_err(|e| TrainError::content(&path, e))?;
+                return complete(splits, cases).map_err(|reason| TrainError::content(&path, reason));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(TrainError::file(&path)(error)),
+        }
+    }
+    let mut names: Vec<String> = cases.iter().map(|c| c.name.clone()).collect();
+    names.sort();
+    names.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let share = (names.len() as f64 * validation_share.clamp(0.0, 1.0)).round() as usize;
+    let count = match names.len() {
+        0 | 1 => 0,
+        _ if validation_share <= 0.0 => 0,
+        n => share.clamp(1, n - 1),
+    };
+    let mut validation = names.split_off(names.len() - count);
+    names.sort();
+    validation.sort();
+    Ok(Splits {
+        train: names,
+        validation,
+    })
+}
+
+/// Checks a split's names and fills in the cases to train on.
+fn complete(mut splits: Splits, cases: &[Case]) -> Result<Splits, String> {
+    let known: BTreeSet<&String> = cases.iter().map(|c| &c.name).collect();
+    if let Some(name) = splits.train.iter().chain(&splits.validation).find(|n| !known.contains(n)) {
+        return Err(format!("there is no labelled case \"{name}\""));
+    }
+    if let Some(name) = splits.train.iter().find(|n| splits.validation.contains(n)) {
+        return Err(format!("case \"{name}\" is to train and to validate"));
+    }
+    if splits.train.is_empty() {
+        let rest = cases.iter().map(|c| &c.name).filter(|n| !splits.validation.contains(n));
+        splits.train = rest.cloned().collect();
+    }
+    Ok(splits)
+}

@@ -1,0 +1,62 @@
+//! Prepares batches ahead of the trainer, on a thread of its own that hands its work to the shared pool.
+
+use crate::{Batch, CachedCase, Sampler, TrainError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// Batches in the order of steps.
+pub(crate) struct Feed {
+    sampler: Arc<Sampler>,
+    cases: Arc<Vec<CachedCase>>,
+    batch_size: usize,
+    /// The next step's number.
+    next: u64,
+    ahead: Option<Receiver<Result<Batch, TrainError>>>,
+}
+
+impl Feed {
+    /// Batches from step `next` on; up to `ahead` are prepared early, none for 0. What they hold does not depend on it.
+    pub(crate) fn new(
+        sampler: Sampler,
+        cases: Arc<Vec<CachedCase>>,
+        batch_size: usize,
+        next: u64,
+        ahead: usize,
+    ) -> Self {
+        let mut feed = Self {
+            sampler: Arc::new(sampler),
+            cases,
+            batch_size,
+            next,
+            ahead: None,
+        };
+        if ahead > 0 {
+            // The channel holds one less than is prepared: the thread has one in hand.
+            let (sender, receiver) = sync_channel(ahead - 1);
+            let (sampler, cases) = (Arc::clone(&feed.sampler), Arc::clone(&feed.cases));
+            let made = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
+                // Ends when the receiver is gone.
+                let mut step = next;
+                while sender.send(sampler.batch(&cases, step * batch_size as u64, batch_size)).is_ok() {
+                    step += 1;
+                }
+            });
+            // Without a thread, batches are made when they are asked for.
+            feed.ahead = made.is_ok().then_some(receiver);
+        }
+        feed
+    }
+
+    /// The next step's batch.
+    pub(crate) fn next(&mut self) -> Result<Batch, TrainError> {
+        let step = self.next;
+        self.next += 1;
+        match self.ahead.as_ref().and_then(|ahead| ahead.recv().ok()) {
+            Some(batch) => batch,
+            None => {
+                let first = step * self.batch_size as u64;
+                self.sampler.batch(&self.cases, first, self.batch_size)
+            }
+        }
+    }
+}

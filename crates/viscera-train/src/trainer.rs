@@ -1,0 +1,285 @@
+//! The loop over steps and epochs of one stage.
+
+use crate::checkpoint::{Counters, State, save_weights};
+use crate::prefetch::Feed;
+use crate::progress::Log;
+use crate::validate::validate;
+use crate::{
+    Batch, CachedCase, Device, Optimizer, Progress, Sampler, StepReport, StepSeconds, Target, TrainError,
+    ValidationReport, average, clip_norm, evaluate,
+};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use viscera_image::LabelTable;
+use viscera_net::{Executor, Graph, Weights};
+use viscera_pipeline::recipe::{Stage, TrainingSettings};
+
+/// Everything that the training of one stage needs.
+pub(crate) struct Job<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) settings: &'a TrainingSettings,
+    pub(crate) table: &'a LabelTable,
+    pub(crate) train: Arc<Vec<CachedCase>>,
+    pub(crate) validation: &'a [CachedCase],
+    pub(crate) run: PathBuf,
+    pub(crate) device: Device,
+    pub(crate) seed: u64,
+    pub(crate) resume: bool,
+    /// Weights to start from instead of fresh ones.
+    pub(crate) init: Option<Weights>,
+    /// Seconds after which the stage shall be done; the schedule then follows the clock where that is ahead.
+    pub(crate) budget: Option<f64>,
+    /// Batches prepared early.
+    pub(crate) ahead: usize,
+}
+
+/// How the training of a stage ended.
+pub(crate) struct Outcome {
+    pub(crate) counters: Counters,
+    /// The last validation.
+    pub(crate) validation: Option<ValidationReport>,
+}
+
+/// Files of a stage in the run folder.
+pub(crate) fn last_path(run: &std::path::Path, stage: &str) -> PathBuf {
+    run.join(format!("{stage}.last.safetensors"))
+}
+
+pub(crate) fn best_path(run: &std::path::Path, stage: &str) -> PathBuf {
+    run.join(format!("{stage}.best.safetensors"))
+}
+
+/// The network of a stage: one channel of image in, one per class out.
+pub(crate) fn graph(stage: &Stage, table: &LabelTable) -> Graph {
+    stage.network.graph(1, table.entries().len())
+}
+
+impl Job<'_> {
+    /// Trains to the end, or until whoever watches says stop.
+    pub(crate) fn run(&self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
+        let graph = graph(self.stage, self.table);
+        let (settings, id) = (self.settings, self.stage.id.as_str());
+        let last = last_path(&self.run, id);
+        let mut state = self.fresh(&graph)?;
+        if self.resume && last.exists() {
+            state = state.load(&graph, &last)?;
+        }
+        let steps = settings.steps();
+        progress.stage(id, state.counters.step, steps);
+        if state.counters.finished {
+            progress.note(&format!("stage {id} is trained already"));
+            return Ok(Outcome {
+                counters: state.counters,
+                validation: None,
+            });
+        }
+        let mut log = Log::open(&self.run.join("log.jsonl"), id, state.counters.step)?;
+        let mut executor = self.device.executor(&graph, &state.weights)?;
+        let sampler = Sampler::new(self.stage, self.table.entries().len(), &settings.augment, self.seed);
+        let unseen = self
+            .validation
+            .iter()
+            .map(|case| sampler.plain(case))
+            .collect::<Result<Vec<Batch>, _>>()?;
+        let train = Arc::clone(&self.train);
+        let mut feed = Feed::new(sampler, train, settings.batch_size, state.counters.step, self.ahead);
+
+        let mut clock = Clock::new(state.counters.seconds);
+        let mut report = None;
+        loop {
+            let done = self.done(&state.counters, steps);
+            if done >= 1.0 {
+                break;
+            }
+            let mut step = self.step(&mut state, executor.as_mut(), &mut feed, done)?;
+            state.counters.seconds = clock.now();
+            let done = self.done(&state.counters, steps);
+            step.seconds_left = clock.left(done);
+            log.write("step", &step)?;
+            let stop = progress.step(&step).is_break();
+
+            let epoch_ends = state.counters.step % settings.iterations_per_epoch == 0;
+            let epoch = state.counters.step / settings.iterations_per_epoch;
+            if done >= 1.0 || (epoch_ends && epoch % settings.validate_every == 0) {
+                let found = self.validation(&mut state, executor.as_mut(), &unseen, &graph)?;
+                log.write("validation", &found)?;
+                progress.validated(&found);
+                report = Some(found);
+                state.counters.seconds = clock.now();
+            }
+            state.counters.finished = done >= 1.0;
+            if epoch_ends || stop || state.counters.finished {
+                state.save(&graph, &last)?;
+            }
+            if stop {
+                break;
+            }
+        }
+        Ok(Outcome {
+            counters: state.counters,
+            validation: report,
+        })
+    }
+
+    /// The state before the first step.
+    fn fresh(&self, graph: &Graph) -> Result<State, TrainError> {
+        let weights = self.init.clone().unwrap_or_else(|| Weights::init(graph, self.seed));
+        let lengths: Vec<usize> = graph.params.iter().map(viscera_net::Param::len).collect();
+        // What must be the same for a resumed run to equal an undisturbed one.
+        let settings = serde_json::to_string(&(self.stage, self.settings, self.seed))
+            .map_err(|e| TrainError::settings(e.to_string()))?;
+        Ok(State {
+            counters: Counters {
+                settings,
+                ..Counters::default()
+            },
+            optimizer: Optimizer::new(self.settings.optimizer.clone(), &lengths),
+            average: self.settings.ema.map(|_| weights.clone()),
+            weights,
+        })
+    }
+
+    /// Share of the run that is over.
+    fn done(&self, counters: &Counters, steps: u64) -> f64 {
+        let by_steps = counters.step as f64 / steps.max(1) as f64;
+        self.budget.map_or(by_steps, |budget| by_steps.max(counters.seconds / budget))
+    }
+
+    /// One step.
+    fn step(
+        &self,
+        state: &mut State,
+        executor: &mut dyn Executor,
+        feed: &mut Feed,
+        done: f64,
+    ) -> Result<StepReport, TrainError> {
+        let settings = self.settings;
+        let mut watch = Watch(Instant::now());
+        let batch = feed.next()?;
+        let mut seconds = StepSeconds {
+            data: watch.lap(),
+            ..StepSeconds::default()
+        };
+        let number = state.counters.step + 1;
+        let heads = executor.forward(&batch.input, self.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)))?;
+        seconds.forward = watch.lap();
+        let classes: Vec<u8> = self.table.entries().iter().map(|e| e.id).collect();
+        let target = Target {
+            labels: &batch.labels,
+            annotated: &batch.annotated,
+            classes: &classes,
+        };
+        let (loss, gradients) = evaluate(&settings.loss, &heads, target)?;
+        if !loss.total.is_finite() {
+            return Err(TrainError::NotFinite {
+                step: number,
+                what: "the loss",
+            });
+        }
+        seconds.loss = watch.lap();
+        let mut gradients = executor.backward(&gradients)?;
+        seconds.backward = watch.lap();
+        let gradient_norm = clip_norm(&mut gradients, settings.clip_norm);
+        if !gradient_norm.is_finite() {
+            return Err(TrainError::NotFinite {
+                step: number,
+                what: "a gradient",
+            });
+        }
+        let rate = settings.schedule.factor(done, settings.warmup);
+        state.optimizer.step(&mut state.weights.values, &gradients, rate);
+        if let (Some(averages), Some(decay)) = (&mut state.average, settings.ema) {
+            // Early on, the average forgets its random start faster.
+            let young = (1.0 + number as f32) / (10.0 + number as f32);
+            average(&mut averages.values, &state.weights.values, decay.min(young));
+        }
+        executor.set_parameters(&state.weights)?;
+        seconds.optimizer = watch.lap();
+        state.counters.step = number;
+        Ok(StepReport {
+            stage: self.stage.id.clone(),
+            step: number,
+            steps: settings.steps(),
+            loss,
+            gradient_norm,
+            lr: settings.optimizer.lr() * rate,
+            seconds,
+            seconds_left: 0.0,
+        })
+    }
+
+    /// Validates, and keeps the weights if they are the best; without cases the newest are.
+    fn validation(
+        &self,
+        state: &mut State,
+        executor: &mut dyn Executor,
+        cases: &[Batch],
+        graph: &Graph,
+    ) -> Result<ValidationReport, TrainError> {
+        let start = Instant::now();
+        let weights = state.average.as_ref().unwrap_or(&state.weights);
+        executor.set_parameters(weights)?;
+        let (dice, mean_dice) = validate(executor, cases, self.stage, self.table)?;
+        executor.set_parameters(&state.weights)?;
+        let best = cases.is_empty() || state.counters.best.is_none_or(|(before, _)| mean_dice > before);
+        if best {
+            state.counters.best = Some((mean_dice, state.counters.step));
+            save_weights(weights, &state.counters, graph, &best_path(&self.run, &self.stage.id))?;
+        }
+        Ok(ValidationReport {
+            stage: self.stage.id.clone(),
+            step: state.counters.step,
+            dice,
+            mean_dice,
+            best,
+            cases: cases.len(),
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+/// Seconds since the last look.
+struct Watch(Instant);
+
+impl Watch {
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let seconds = now.duration_since(self.0).as_secs_f64();
+        self.0 = now;
+        seconds
+    }
+}
+
+/// Time of a run, with what it spent before it was resumed.
+struct Clock {
+    start: Instant,
+    before: f64,
+    /// Share that was done when this part of the run began.
+    first: Option<f64>,
+}
+
+impl Clock {
+    fn new(before: f64) -> Self {
+        Self {
+            start: Instant::now(),
+            before,
+            first: None,
+        }
+    }
+
+    fn now(&self) -> f64 {
+        self.before + self.start.elapsed().as_secs_f64()
+    }
+
+    /// Seconds until all is done, at the speed so far.
+    fn left(&mut self, done: f64) -> f64 {
+        let first = *self.first.get_or_insert(done);
+        let made = done - first;
+        if made > 0.0 {
+            self.start.elapsed().as_secs_f64() / made * (1.0 - done).max(0.0)
+        } else {
+            0.0
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Whole trainings on synthetic blobs.
+
+mod common;
+
+use common::{recipe, write_data};
+use std::ops::ControlFlow;
+use std::path::Path;
+use viscera_pipeline::Model;
+use viscera_train::{Device, Progress, StepReport, TrainError, TrainOptions, ValidationReport, train};
+
+const COARSE: &str = r#"
+schedule = { cosine = { floor = 0.1 } }
+epochs = 6
+iterations_per_epoch = 15
+batch_size = 2
+validate_every = 2
+augment = { profile = "robust" }
+"#;
+const FINE: &str = "epochs = 1\niterations_per_epoch = 2\nbatch_size = 1";
+
+/// Keeps what it is told, and stops after so many steps.
+#[derive(Default)]
+struct Watcher {
+    steps: Vec<StepReport>,
+    validations: Vec<ValidationReport>,
+    stop_after: Option<usize>,
+}
+
+impl Progress for Watcher {
+    fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
+        self.steps.push(report.clone());
+        if self.stop_after == Some(self.steps.len()) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn validated(&mut self, report: &ValidationReport) {
+        self.validations.push(report.clone());
+    }
+}
+
+fn only_coarse() -> TrainOptions {
+    TrainOptions {
+        stages: vec!["coarse".to_owned()],
+        ..TrainOptions::default()
+    }
+}
+
+fn losses(watcher: &Watcher) -> Vec<f64> {
+    watcher.steps.iter().map(|s| s.loss.total).collect()
+}
+
+#[test]
+fn learns_writes_a_model_and_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+    write_data(&data, 6);
+    let mut watcher = Watcher::default();
+    let recipe = recipe(COARSE, FINE);
+    let report = train(&recipe, &data, &run, &TrainOptions::default(), &mut watcher).unwrap();
+
+    let loss = losses(&watcher);
+    let (early, late) = (loss[..5].iter().sum::<f64>(), loss[85..90].iter().sum::<f64>());
+    assert!(late < 0.7 * early, "{early} {late}");
+    let coarse: Vec<&ValidationReport> = watcher.validations.iter().filter(|v| v.stage == "coarse").collect();
+    assert_eq!(coarse.iter().map(|v| v.step).collect::<Vec<_>>(), [30, 60, 90]);
+    let (liver, first) = (coarse[2].dice["liver"], coarse[0].dice["liver"]);
+    assert!(liver > 0.7 && liver >= first, "{first} {liver}");
+
+    assert!(report.stages.iter().all(|s| s.finished && s.best.is_some()));
+    let model = Model::load(&report.model.unwrap()).unwrap();
+    assert_eq!(model.training()["cases"], 5);
+    assert_eq!(model.training()["stages"]["fine"]["steps"], 2);
+    assert!(model.card().contains("| coarse |"));
+
+    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.iter().filter(|l| l["event"] == "step").count(), 92);
+    assert_eq!(lines.iter().filter(|l| l["event"] == "validation").count(), 4);
+    assert!(lines[0]["seconds"]["forward"].as_f64().unwrap() > 0.0);
+
+    // The folder is taken now.
+    let error = train(&recipe, &data, &run, &TrainOptions::default(), &mut ()).unwrap_err();
+    assert!(error.to_string().contains("resume"), "{error}");
+}
+
+/// The weights and moments of a finished run, without its times.
+fn tensors(run: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(run.join("coarse.last.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].to_vec()
+}
+
+/// Same seed, same run, however many threads and however samples are prepared; stopped and resumed, too; another seed, another.
+#[test]
+fn runs_repeat_and_resume_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    write_data(&data, 4);
+    let coarse = r#"
+ema = 0.9
+clip_norm = 5.0
+warmup = 0.2
+epochs = 4
+iterations_per_epoch = 3
+batch_size = 2
+validate_every = 2
+augment = { profile = "robust" }
+"#;
+    let recipe = recipe(coarse, FINE);
+    let go = |name: &str, options: &TrainOptions, stop_after: Option<usize>| {
+        let run = folder.path().join(name);
+        let mut watcher = Watcher {
+            stop_after,
+            ..Watcher::default()
+        };
+        let options = TrainOptions {
+            cache: Some(folder.path().join("cache")),
+            ..options.clone()
+        };
+        train(&recipe, &data, &run, &options, &mut watcher).unwrap();
+        (tensors(&run), losses(&watcher))
+    };
+    let (whole, whole_losses) = go("whole", &only_coarse(), None);
+    let inline = TrainOptions {
+        ahead: 0,
+        ..only_coarse()
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    assert_eq!(pool.install(|| go("inline", &inline, None)), (whole.clone(), whole_losses.clone()));
+
+    let (half, first) = go("resumed", &only_coarse(), Some(7));
+    assert_ne!(half, whole);
+    let resume = TrainOptions {
+        resume: true,
+        ..only_coarse()
+    };
+    let (resumed, rest) = go("resumed", &resume, None);
+    assert_eq!([first, rest].concat(), whole_losses);
+    assert!(resumed == whole);
+    let steps = std::fs::read_to_string(folder.path().join("resumed/log.jsonl")).unwrap();
+    assert_eq!(steps.lines().filter(|l| l.contains("\"event\":\"step\"")).count(), 12);
+
+    let other = TrainOptions {
+        seed: Some(1),
+        ..only_coarse()
+    };
+    assert_ne!(go("other", &other, None).1, whole_losses);
+}
+
+#[test]
+fn both_executors_train_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    write_data(&data, 2);
+    let recipe = recipe("epochs = 1\niterations_per_epoch = 3\nbatch_size = 1", FINE);
+    let runs = Device::ALL.map(|device| {
+        let mut watcher = Watcher::default();
+        let options = TrainOptions {
+            device,
+            ..only_coarse()
+        };
+        train(&recipe, &data, &folder.path().join(device.name()), &options, &mut watcher).unwrap();
+        losses(&watcher)
+    });
+    for (a, b) in runs[0].iter().zip(&runs[1]) {
+        assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
+    }
+}
+
+#[test]
+fn faults_of_the_data_are_found_before_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    write_data(&data, 3);
+    let recipe = recipe(COARSE, FINE);
+    let go = |run: &str| train(&recipe, &data, &folder.path().join(run), &only_coarse(), &mut ()).unwrap_err();
+
+    std::fs::write(data.join("splits.json"), r#"{ "validation": ["case_09"] }"#).unwrap();
+    assert!(go("a").to_string().contains("no labelled case \"case_09\""));
+    std::fs::write(data.join("splits.json"), r#"{ "train": ["case_00"], "validation": ["case_00"] }"#).unwrap();
+    assert!(go("b").to_string().contains("to train and to validate"));
+    std::fs::remove_file(data.join("splits.json")).unwrap();
+
+    let (_, labels) = common::blobs(0);
+    let path = data.join("labelsTr/case_01.nii.gz");
+    let wrong = labels.map(|l| if l == 3 { 77 } else { l });
+    viscera_io::write_image(&path, &viscera_io::Image::I16(wrong)).unwrap();
+    let error = go("c");
+    assert!(matches!(&error, TrainError::Case { case, .. } if case == "case_01"), "{error}");
+    assert!(error.to_string().contains("77"));
+
+    let (mut geometry, voxels) = labels.into_parts();
+    geometry.origin[2] += 30.0;
+    let moved = viscera_image::Volume::new(geometry, voxels).unwrap();
+    viscera_io::write_image(&path, &viscera_io::Image::I16(moved)).unwrap();
+    assert!(go("d").to_string().contains("different grids"));
+}
