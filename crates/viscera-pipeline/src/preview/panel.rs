@@ -7,6 +7,8 @@ use viscera_image::{Intensity, LabelMap, LabelTable, Volume};
 
 /// Window of soft tissue in HU: centre 40, width 400.
 const WINDOW: [f32; 2] = [-160.0, 240.0];
+/// Colour of the frame around a slice.
+const FRAME: [u8; 3] = [45, 45, 45];
 /// Opacity of a mask's inside and of its outline.
 const INSIDE: f32 = 0.30;
 const OUTLINE: f32 = 1.0;
@@ -112,6 +114,7 @@ impl Panel {
             }
         }
         self.masks(canvas, [left, top], &shown, table);
+        canvas.frame([left, top], [self.width, self.height], FRAME);
         self.marks(canvas, [left, top], view, slices);
     }
 
