@@ -17,13 +17,18 @@ pub struct InputCase {
 /// letters), and without nnU-Net's channel suffix `_0000`. `None` for other endings and for names that are empty then.
 #[must_use]
 pub fn case_name(path: &Path) -> Option<String> {
+    let (stem, _) = split_name(path)?;
+    let stem = stem.strip_suffix("_0000").unwrap_or(stem);
+    (!stem.is_empty()).then(|| stem.to_owned())
+}
+
+/// A file's name without its NIfTI ending, and which of the three it is.
+fn split_name(path: &Path) -> Option<(&str, &'static str)> {
     let name = path.file_name()?.to_str()?;
     let lower = name.to_ascii_lowercase();
     let plain = lower.strip_suffix(".gz").unwrap_or(&lower);
-    let stem = [".nii", ".hdr", ".img"].iter().find_map(|e| plain.strip_suffix(e))?;
-    let stem = name.get(..stem.len())?;
-    let stem = stem.strip_suffix("_0000").unwrap_or(stem);
-    (!stem.is_empty()).then(|| stem.to_owned())
+    let ending = [".nii", ".hdr", ".img"].into_iter().find(|e| plain.ends_with(e))?;
+    Some((name.get(..plain.len() - ending.len())?, ending))
 }
 
 /// The cases of files and folders.
@@ -80,12 +85,15 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, IoError> {
         }
     }
     files.sort();
-    let headers: Vec<PathBuf> = files
+    let headers: Vec<String> = files
         .iter()
-        .filter(|p| has_ending(p, ".hdr"))
-        .map(|p| stem(p))
+        .filter_map(|path| split_name(path))
+        .filter(|(_, ending)| *ending == ".hdr")
+        .map(|(stem, _)| stem.to_owned())
         .collect();
-    files.retain(|p| !(has_ending(p, ".img") && headers.contains(&stem(p))));
+    files.retain(|path| {
+        !split_name(path).is_some_and(|(stem, ending)| ending == ".img" && headers.iter().any(|h| h == stem))
+    });
     if files.is_empty() {
         return Err(IoError::Input {
             path: folder.to_owned(),
@@ -93,26 +101,6 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, IoError> {
         });
     }
     Ok(files)
-}
-
-fn has_ending(path: &Path, ending: &str) -> bool {
-    let name = path.to_string_lossy().to_ascii_lowercase();
-    name.strip_suffix(".gz").unwrap_or(&name).ends_with(ending)
-}
-
-/// A pair's path without its endings.
-fn stem(path: &Path) -> PathBuf {
-    let plain = if has_ending(path, ".gz") {
-        path.with_extension("")
-    } else {
-        path.to_owned()
-    };
-    let plain = if plain.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
-        plain.with_extension("")
-    } else {
-        plain
-    };
-    plain.with_extension("")
 }
 
 #[cfg(test)]

@@ -66,9 +66,6 @@ fn without_annotations_every_class_counts() {
 #[test]
 fn an_unlabelled_case_must_say_so() {
     let files = &FILES[..4]; // b has no label map
-    let refused = Dataset::open(folder(files, JSON, None).path()).and_then(|d| d.cases(Split::Train).map(|_| ()));
-    // The folder lives only as long as the statement above; open again to look.
-    assert!(refused.is_err());
     let dir = folder(files, JSON, None);
     let refused = Dataset::open(dir.path()).and_then(|d| d.cases(Split::Train));
     assert_eq!(reason(refused), DatasetFault::NoLabelMap { case: "b".to_owned() });

@@ -141,7 +141,7 @@ fn huge_dimensions_take_no_memory() {
 #[test]
 fn a_gzip_bomb_is_read_no_further_than_the_header_says() {
     let mut bytes = fixture("v1_le_i2.nii");
-    bytes.resize(64 << 20, 0);
+    bytes.resize(16 << 20, 0);
     let start = std::time::Instant::now();
     let read = read_bytes(&gzip(&bytes)).expect("the volume itself is whole");
     assert_eq!(read.warnings, [viscera_io::Warning::TrailingBytes]);
