@@ -18,11 +18,16 @@ fn model(coarse_threshold: f64) -> Model {
     let recipe = Recipe::parse(&text, "test").unwrap();
     let labels = recipe.label_table().unwrap();
     let channels = labels.entries().len();
-    let weights: BTreeMap<String, Weights> = recipe
+    let mut weights: BTreeMap<String, Weights> = recipe
         .stages
         .iter()
         .map(|stage| (stage.id.clone(), Weights::init(&stage.network.graph(1, channels), 5)))
         .collect();
+    // The coarse network knows the first class only, which makes its box smaller. The head is its last parameter.
+    if let Some(head) = weights.get_mut("coarse").and_then(|w| w.values.last_mut()) {
+        let per_class = head.len() / channels;
+        head[per_class..].fill(0.0);
+    }
     Model::new("test", recipe, labels, weights, "", serde_json::Value::Null).unwrap()
 }
 
@@ -38,17 +43,24 @@ fn scan() -> Volume<i16> {
 
 #[test]
 fn all_48_orders_and_directions_of_axes_give_the_same_masks() {
-    let segmenter = Segmenter::new(model(0.8), &SegmentOptions::default()).unwrap();
     let scan = scan();
-    let first = segmenter.segment_volume(&scan, Warnings::default()).unwrap();
+    // The first threshold that few enough voxels reach for the box to be a part of the scan.
+    let (segmenter, first) = (60..100)
+        .step_by(3)
+        .map(|percent| {
+            let model = model(f64::from(percent) / 100.0);
+            let segmenter = Segmenter::new(model, &SegmentOptions::default()).unwrap();
+            let first = segmenter.segment_volume(&scan, Warnings::default()).unwrap();
+            (segmenter, first)
+        })
+        .find(|(_, first)| {
+            let roi = &first.report.roi;
+            !roi.fallback && (roi.start != [0; 3] || roi.end != scan.shape())
+        })
+        .expect("a threshold at which the box is a part of the scan");
     assert_eq!(first.labels.geometry(), scan.geometry());
     let found = first.labels.data().iter().filter(|v| **v != 0).count();
     assert!(found > 1000, "only {found} voxels to compare");
-    let roi = &first.report.roi;
-    assert!(
-        !roi.fallback && (roi.start != [0; 3] || roi.end != scan.shape()),
-        "the box is the whole scan"
-    );
     for map in AxisMap::all() {
         let turned = map.apply(&scan);
         let result = segmenter.segment_volume(&turned, Warnings::default()).unwrap();
