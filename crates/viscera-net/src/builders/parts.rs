@@ -155,13 +155,13 @@ impl GraphBuilder {
         self.push(name, Op::ResizeLike { align_corners }, vec![x, like], self.channels(x))
     }
 
-    /// CN of `systems.md` §4.1: convolution without bias → instance norm without affine.
+    /// CN of EfficientSegNet: convolution without bias → instance norm without affine.
     pub fn conv_norm(&mut self, name: &str, x: NodeId, out: usize, kernel: [usize; 3], stride: usize) -> NodeId {
         let x = self.conv(name, x, out, kernel, [stride; 3], false, 0.0);
         self.instance_norm(&format!("{name}.norm"), x)
     }
 
-    /// CNR of `systems.md` §4.1: CN → channel dropout → ReLU.
+    /// CNR of EfficientSegNet: CN → channel dropout → ReLU.
     pub fn conv_norm_relu(
         &mut self,
         name: &str,
