@@ -220,7 +220,9 @@ impl Segmenter {
             });
         };
         removed.extend(clean(&mut labels.labels, stage, self.model.labels())?);
-        keep_only(&mut labels.labels, &self.kept);
+        if self.kept != *self.model.labels() {
+            keep_only(&mut labels.labels, &self.kept);
+        }
         clock.step(format!("{}.postprocess", stage.id));
         let labels = labels.into_source()?;
         clock.step("return");

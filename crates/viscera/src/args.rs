@@ -40,6 +40,9 @@ pub(crate) enum Command {
     /// List or show models.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Train the networks of a recipe on an nnU-Net data set; writes checkpoints, a log, and model.safetensors.
+    #[cfg(feature = "train")]
+    Train(TrainArgs),
     /// Make a phantom, segment it with the default model, score the result, leave the pictures.
     Demo(DemoArgs),
 }
@@ -166,6 +169,67 @@ pub(crate) struct DemoArgs {
     /// Seed of the phantom.
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub(crate) seed: u64,
+}
+
+#[cfg(feature = "train")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrainArgs {
+    /// Recipe: a name from `viscera recipe list`, or a file.
+    #[arg(value_name = "RECIPE")]
+    pub(crate) recipe: String,
+
+    /// nnU-Net raw data folder (dataset.json, imagesTr, labelsTr; annotations.json and splits.json if wanted).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+
+    /// Folder for checkpoints, log and model.
+    #[arg(short, long, value_name = "RUN")]
+    pub(crate) out: PathBuf,
+
+    /// Go on with a run that was stopped.
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    /// Train these stages only, joined by commas.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub(crate) stages: Option<Vec<String>>,
+
+    /// Seed instead of the recipe's; the same seed gives the same run.
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+
+    /// Steps per stage instead of the recipe's.
+    #[arg(long, value_name = "N")]
+    pub(crate) iterations: Option<u64>,
+
+    /// Hours for all stages together; the learning rate falls in time.
+    #[arg(long, value_name = "H")]
+    pub(crate) hours: Option<f64>,
+
+    /// Share of the cases that validates where there is no splits.json [default: 0.2].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) validation_share: Option<f64>,
+
+    /// Folder of prepared cases, which runs may share [default: RUN/cache].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+
+    /// Model file whose weights to start from.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) init: Option<PathBuf>,
+
+    /// Where to compute: cpu, or burn-cpu for comparison.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device)]
+    pub(crate) device: viscera_train::Device,
+}
+
+#[cfg(feature = "train")]
+fn device(text: &str) -> Result<viscera_train::Device, String> {
+    let all = viscera_train::Device::ALL;
+    let known = || all.map(viscera_train::Device::name).join(", ");
+    all.into_iter()
+        .find(|d| d.name() == text)
+        .ok_or_else(|| format!("there are {}", known()))
 }
 
 /// Three numbers joined by commas.

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use viscera_image::ImageError;
 use viscera_io::{IoError, NiftiFault};
 use viscera_pipeline::PipelineError;
+#[cfg(feature = "train")]
+use viscera_train::TrainError;
 
 const FAILED_CASES: u8 = 1;
 const USAGE: u8 = 2;
@@ -35,6 +37,10 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
         if let Some(error) = cause.downcast_ref::<PipelineError>() {
             return Some(of_pipeline(error));
         }
+        #[cfg(feature = "train")]
+        if let Some(error) = cause.downcast_ref::<TrainError>() {
+            return Some(of_training(error));
+        }
         cause.downcast_ref::<IoError>().map(of_io)
     });
     ExitCode::from(found.unwrap_or(USAGE))
@@ -46,6 +52,20 @@ fn of_pipeline(error: &PipelineError) -> u8 {
         PipelineError::Network { .. } => RESOURCES,
         PipelineError::Io(error) => of_io(error),
         PipelineError::Image(error) => of_image(error),
+        _ => USAGE,
+    }
+}
+
+#[cfg(feature = "train")]
+fn of_training(error: &TrainError) -> u8 {
+    match error {
+        TrainError::File { .. } | TrainError::Content { .. } | TrainError::Case { .. } | TrainError::DataSet { .. } => {
+            INPUT
+        }
+        TrainError::Net(_) | TrainError::NotFinite { .. } => RESOURCES,
+        TrainError::Io(error) => of_io(error),
+        TrainError::Image(error) => of_image(error),
+        TrainError::Pipeline(error) => of_pipeline(error),
         _ => USAGE,
     }
 }

@@ -155,7 +155,7 @@ fn check_training(training: &TrainingSettings) -> Result<(), String> {
     if !(0.0..=1.0).contains(&training.warmup) {
         return Err(format!("warmup = {} is not between 0 and 1", training.warmup));
     }
-    if training.clip_norm.is_some_and(|c| !(c > 0.0)) {
+    if training.clip_norm.is_some_and(|c| c.is_nan() || c <= 0.0) {
         return Err("clip_norm must be positive".to_owned());
     }
     if training.ema.is_some_and(|d| !(0.0..1.0).contains(&d)) {

@@ -7,6 +7,8 @@ mod model;
 mod phantom;
 mod recipe;
 mod segment;
+#[cfg(feature = "train")]
+mod train;
 
 use crate::args::{Args, Command};
 use crate::env_vars;
@@ -28,6 +30,8 @@ pub(crate) fn run(args: Args, printer: &Printer) -> anyhow::Result<Outcome> {
         Command::Inspect(args) => inspect::run(&args, printer),
         Command::Recipe(command) => recipe::run(&command, printer),
         Command::Model(command) => model::run(&command, printer),
+        #[cfg(feature = "train")]
+        Command::Train(args) => train::run(args, printer),
         Command::Demo(args) => demo::run(&args, printer),
     }
 }

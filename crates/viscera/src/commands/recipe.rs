@@ -61,7 +61,7 @@ pub(super) fn run(command: &RecipeCommand, printer: &Printer) -> anyhow::Result<
 }
 
 /// A recipe by name or path, with its text.
-fn find(name: &str) -> anyhow::Result<(Recipe, String)> {
+pub(super) fn find(name: &str) -> anyhow::Result<(Recipe, String)> {
     if Path::new(name).is_file() {
         let recipe = Recipe::load(Path::new(name))?;
         let text = recipe.canonical()?;

@@ -1,0 +1,103 @@
+//! `viscera train`.
+
+use crate::args::TrainArgs;
+use crate::exit::Outcome;
+use crate::printer::{Printer, Side};
+use indicatif::{HumanDuration, ProgressBar};
+use std::ops::ControlFlow;
+use std::time::Duration;
+use viscera_train::{Progress, StepReport, TrainOptions, TrainReport, ValidationReport, train};
+
+pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome> {
+    let (recipe, _) = super::recipe::find(&args.recipe)?;
+    let defaults = TrainOptions::default();
+    let options = TrainOptions {
+        stages: args.stages.unwrap_or_default(),
+        device: args.device,
+        resume: args.resume,
+        seed: args.seed,
+        iterations: args.iterations,
+        hours: args.hours,
+        validation_share: args.validation_share.unwrap_or(defaults.validation_share),
+        cache: args.cache,
+        init: args.init,
+        ..defaults
+    };
+    let mut watcher = Watcher {
+        printer: *printer,
+        bar: ProgressBar::hidden(),
+    };
+    let report = train(&recipe, &args.data, &args.out, &options, &mut watcher)?;
+    watcher.bar.finish_and_clear();
+    if printer.is_json() {
+        printer.value(&report)?;
+    } else {
+        summary(&report, printer);
+    }
+    Ok(Outcome::Done)
+}
+
+fn summary(report: &TrainReport, printer: &Printer) {
+    for stage in &report.stages {
+        let best = stage.best.map_or_else(String::new, |(dice, step)| {
+            format!(", best mean Dice {dice:.4} at step {step}")
+        });
+        let end = if stage.finished {
+            ""
+        } else {
+            ", not finished: go on with --resume"
+        };
+        let spent = HumanDuration(Duration::from_secs_f64(stage.seconds.max(0.0)));
+        printer.line(format!("{}: {} steps in {spent}{best}{end}", stage.stage, stage.steps));
+        if let Some(validation) = &stage.validation {
+            dice(validation, printer);
+        }
+    }
+    if let Some(model) = &report.model {
+        printer.line(format!("model: {}", model.display()));
+    }
+}
+
+fn dice(validation: &ValidationReport, printer: &Printer) {
+    let row = |(class, dice): (&String, &f64)| vec![class.clone(), format!("{dice:.4}")];
+    printer.table(
+        &[Side::Left, Side::Right],
+        &validation.dice.iter().map(row).collect::<Vec<_>>(),
+    );
+}
+
+/// Shows a run as a bar per stage, and a line per validation.
+struct Watcher {
+    printer: Printer,
+    bar: ProgressBar,
+}
+
+impl Progress for Watcher {
+    fn note(&mut self, text: &str) {
+        self.bar.suspend(|| self.printer.note(text));
+    }
+
+    fn stage(&mut self, id: &str, step: u64, steps: u64) {
+        self.bar.finish_and_clear();
+        self.bar = self.printer.bar(usize::try_from(steps).unwrap_or(usize::MAX));
+        self.bar.set_position(step);
+        self.bar.set_message(id.to_owned());
+    }
+
+    fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
+        let left = HumanDuration(Duration::from_secs_f64(report.seconds_left.max(0.0)));
+        self.bar.set_position(report.step);
+        self.bar
+            .set_message(format!("{} loss {:.4}, {left} left", report.stage, report.loss.total));
+        ControlFlow::Continue(())
+    }
+
+    fn validated(&mut self, report: &ValidationReport) {
+        let best = if report.best { ", best so far" } else { "" };
+        let text = format!(
+            "{} step {}: mean Dice {:.4}{best}",
+            report.stage, report.step, report.mean_dice
+        );
+        self.bar.suspend(|| self.printer.note(text));
+    }
+}
