@@ -1,18 +1,18 @@
-//! Real CT, where it is at hand: sums of all voxels as nibabel 5.4 finds them.
+//! Real CT, where it is at hand: sums of all voxels as nibabel 5.4 finds them. The environment variable
+//! `VISCERA_TEST_DATA` names the folder with `ct/CASE/ct.nii.gz`.
 
 use std::path::PathBuf;
 use viscera_io::{Image, ReadOptions, read_image, read_label_map};
 
-/// A file of the shared data, or `None` with a printed reason.
+/// A file of the folder, or `None` with a printed reason.
 #[allow(clippy::print_stderr)] // a skipped test must say so
-fn shared(name: &str) -> Option<PathBuf> {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../../shared/data", name]
-        .iter()
-        .collect();
-    if !path.is_file() {
-        eprintln!("skipped: {} is not here", path.display());
+fn real(name: &str) -> Option<PathBuf> {
+    let Some(folder) = std::env::var_os("VISCERA_TEST_DATA") else {
+        eprintln!("skipped {name}: VISCERA_TEST_DATA is not set");
         return None;
-    }
+    };
+    let path = PathBuf::from(folder).join(name);
+    assert!(path.is_file(), "{} is not there", path.display());
     Some(path)
 }
 
@@ -27,7 +27,7 @@ fn scans_read_as_nibabel_reads_them() {
         ("totalseg_example", [112, 101, 122], -496_851_173),
         ("totalseg_example_sm", [30, 101, 122], -130_894_872),
     ] {
-        let Some(path) = shared(&format!("ct/{case}/ct.nii.gz")) else {
+        let Some(path) = real(&format!("ct/{case}/ct.nii.gz")) else {
             continue;
         };
         let read = read_image(&path, &ReadOptions::default()).expect(case);
@@ -47,7 +47,7 @@ fn label_maps_read_as_nibabel_reads_them() {
         ("ct/totalseg_example/label_all_pseudo.nii.gz", 8_267_109),
         ("labels/spl_abdominal/label_all.nii.gz", 54_164_476),
     ] {
-        let Some(path) = shared(name) else { continue };
+        let Some(path) = real(name) else { continue };
         let map = read_label_map(&path).expect(name);
         assert_eq!(map.data().iter().map(|&v| u64::from(v)).sum::<u64>(), sum, "{name}");
     }

@@ -105,6 +105,14 @@ pub enum PipelineError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that should say what phantoms vary.
+    #[error("cannot use {path}", path = path.display())]
+    PhantomConfig {
+        /// The file.
+        path: PathBuf,
+        /// Line and reason.
+        source: toml::de::Error,
+    },
     /// A folder that phantoms should go to holds another data set.
     #[error("the folder holds a data set with other classes: {path}", path = path.display())]
     OtherDataset {

@@ -30,7 +30,7 @@ pub use job::{GridFacts, JobOptions, Manifest, ModelFacts, segment_case, write_s
 pub use localise::{Localised, Roi};
 pub use memory::peak_memory_bytes;
 pub use model::{Model, ModelStore};
-pub use phantoms::PhantomSet;
+pub use phantoms::{PhantomSet, phantom_config};
 pub use postprocess::{Pieces, Removed, clean};
 pub use predict::Logits;
 pub use prepare::{NetworkInput, Oriented, network_volume, normalise};
@@ -38,4 +38,5 @@ pub use recipe::Recipe;
 pub use restore::RoiLabels;
 pub use segmenter::{Report, RoiReport, SegmentOptions, Segmentation, Segmenter, StepTime};
 pub use statistics::{Organ, look_over, measure};
+pub use viscera_net::Storage;
 pub use warning::{Warning, Warnings};

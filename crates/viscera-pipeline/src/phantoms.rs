@@ -11,6 +11,21 @@ use viscera_io::{
 /// Seeds apart of two data sets with neighbouring seeds, so that they share no patient.
 const SEED_STRIDE: u64 = 1_000_000;
 
+/// Reads what phantoms vary from a TOML file with the keys of [`PhantomConfig`].
+///
+/// # Errors
+/// [`PipelineError::File`] when it cannot be read; [`PipelineError::PhantomConfig`] for unknown keys or wrong values.
+pub fn phantom_config(path: &Path) -> Result<PhantomConfig, PipelineError> {
+    let text = std::fs::read_to_string(path).map_err(|source| PipelineError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|source| PipelineError::PhantomConfig {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// A phantom data set in the making.
 #[derive(Debug)]
 pub struct PhantomSet {

@@ -137,7 +137,10 @@ impl CachedCase {
         let hu: Vec<u8> = self.image.data().iter().flat_map(|v| v.to_le_bytes()).collect();
         let shape = self.image.shape().to_vec();
         let view = |dtype, data| TensorView::new(dtype, shape.clone(), data).map_err(|e| e.to_string());
-        let tensors = [("hu", view(Dtype::I16, &hu)?), ("labels", view(Dtype::U8, self.labels.data())?)];
+        let tensors = [
+            ("hu", view(Dtype::I16, &hu)?),
+            ("labels", view(Dtype::U8, self.labels.data())?),
+        ];
         let header = Header {
             source: source.clone(),
             geometry: self.image.geometry().clone(),
@@ -160,7 +163,12 @@ impl CachedCase {
         let hu = hu.data().as_chunks().0.iter().map(|b| i16::from_le_bytes(*b)).collect();
         let image = Volume::new(header.geometry.clone(), hu).ok()?;
         let labels = Volume::new(header.geometry, labels.data().to_vec()).ok()?;
-        Some(Self::joined(name, image, labels, header.annotated.into_iter().collect()))
+        Some(Self::joined(
+            name,
+            image,
+            labels,
+            header.annotated.into_iter().collect(),
+        ))
     }
 }
 
@@ -235,7 +243,10 @@ pub(crate) fn load(
         case: case.name.clone(),
         reason,
     };
-    let labels = case.labels.as_deref().ok_or_else(|| bad("has no label map".to_owned()))?;
+    let labels = case
+        .labels
+        .as_deref()
+        .ok_or_else(|| bad("has no label map".to_owned()))?;
     let source = Source {
         version: 1,
         spacing_mm,

@@ -113,13 +113,7 @@ impl TrainingData {
     }
 }
 
-fn splits(
-    folder: &Path,
-    run: &Path,
-    cases: &[Case],
-    validation_share: f64,
-    seed: u64,
-) -> Result<Splits, TrainError> {
+fn splits(folder: &Path, run: &Path, cases: &[Case], validation_share: f64, seed: u64) -> Result<Splits, TrainError> {
     for path in [run.join(SPLIT_FILE), folder.join(SPLIT_FILE)] {
         match std::fs::read(&path) {
             Ok(text) => {
@@ -151,7 +145,12 @@ fn splits(
 /// Checks a split's names and fills in the cases to train on.
 fn complete(mut splits: Splits, cases: &[Case]) -> Result<Splits, String> {
     let known: BTreeSet<&String> = cases.iter().map(|c| &c.name).collect();
-    if let Some(name) = splits.train.iter().chain(&splits.validation).find(|n| !known.contains(n)) {
+    if let Some(name) = splits
+        .train
+        .iter()
+        .chain(&splits.validation)
+        .find(|n| !known.contains(n))
+    {
         return Err(format!("there is no labelled case \"{name}\""));
     }
     if let Some(name) = splits.train.iter().find(|n| splits.validation.contains(n)) {

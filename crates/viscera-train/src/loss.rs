@@ -1,7 +1,7 @@
 //! Soft Dice and focal loss of sigmoid channels, with the gradients of the logits.
 //!
 //! The heads are leaves: [`evaluate`] gives the gradient for each, and the executor carries it on. With p = sigmoid(logit)
-//! and g the 0/1 target (`systems.md` §4.5):
+//! and g the 0/1 target, after EfficientSegNet (arXiv:2109.10601):
 //! * Dice of one sample and channel: `1 − (2 Σpg + smooth) / (Σp² + Σg² + smooth)`, averaged over all annotated
 //!   (sample, channel) pairs. With `batch_dice` the sums run over the samples of the batch that annotate the channel.
 //! * Focal (Lin et al. 2017): `Σ α_t (1 − p_t)^γ BCE` over the voxels of all annotated channels, divided by
@@ -66,7 +66,10 @@ pub fn evaluate(
     target: Target<'_>,
 ) -> Result<(LossValue, Vec<Tensor>), TrainError> {
     let [logits] = heads else {
-        return Err(TrainError::settings(format!("the loss takes one head, the network has {}", heads.len())));
+        return Err(TrainError::settings(format!(
+            "the loss takes one head, the network has {}",
+            heads.len()
+        )));
     };
     let [batch, channels, ..] = logits.shape();
     let voxels: usize = logits.spatial().iter().product();
@@ -108,7 +111,9 @@ pub fn evaluate(
         .enumerate()
         .for_each(|(at, (p, fraction))| {
             if let Some(fraction) = fraction {
-                let dice = fraction.slopes().map(|s| (s * dice_share * f64::from(settings.dice)) as f32);
+                let dice = fraction
+                    .slopes()
+                    .map(|s| (s * dice_share * f64::from(settings.dice)) as f32);
                 let focal = (focal_share * f64::from(settings.focal)) as f32;
                 row(at).gradient(settings, dice, focal, p);
             }
@@ -340,7 +345,14 @@ fn exp_neg(a: f32) -> f32 {
     let f = t - (rounded - ROUND);
     // ln(2)^k / k!
     let mut p = 1.540_353e-4;
-    for c in [1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265_1e-1, std::f32::consts::LN_2, 1.0] {
+    for c in [
+        1.333_355_8e-3,
+        9.618_129e-3,
+        5.550_411e-2,
+        2.402_265_1e-1,
+        std::f32::consts::LN_2,
+        1.0,
+    ] {
         p = p * f + c;
     }
     let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
@@ -388,8 +400,7 @@ mod tests {
     /// Values and gradients of PyTorch, with a class that is not annotated and one that is absent.
     #[test]
     fn losses_equal_pytorch() {
-        let e: Expected =
-            serde_json::from_str(include_str!("../../../fixtures/train-losses/expected.json")).unwrap();
+        let e: Expected = serde_json::from_str(include_str!("../../../fixtures/train-losses/expected.json")).unwrap();
         let annotated: Vec<AnnotatedClasses> = e.annotated.iter().map(|a| a.iter().copied().collect()).collect();
         let target = Target {
             labels: &e.labels,
@@ -399,11 +410,23 @@ mod tests {
         let logits = Tensor::new(e.shape, e.logits).unwrap();
         for case in e.cases {
             let (value, gradients) = evaluate(&case.settings, std::slice::from_ref(&logits), target).unwrap();
-            for (got, want) in [(value.total, case.total), (value.dice, case.dice), (value.focal, case.focal)] {
-                assert!((got - want).abs() < 1e-5 * want.abs().max(1.0), "{got} against {want}: {:?}", case.settings);
+            for (got, want) in [
+                (value.total, case.total),
+                (value.dice, case.dice),
+                (value.focal, case.focal),
+            ] {
+                assert!(
+                    (got - want).abs() < 1e-5 * want.abs().max(1.0),
+                    "{got} against {want}: {:?}",
+                    case.settings
+                );
             }
             for (got, want) in gradients[0].data().iter().zip(&case.gradient) {
-                assert!((got - want).abs() < 1e-6 + 1e-4 * want.abs(), "{got} against {want}: {:?}", case.settings);
+                assert!(
+                    (got - want).abs() < 1e-6 + 1e-4 * want.abs(),
+                    "{got} against {want}: {:?}",
+                    case.settings
+                );
             }
         }
     }
@@ -460,11 +483,17 @@ mod tests {
         let p = burn_sigmoid(x.clone());
         let both = (p.clone() * g.clone()).sum_dim(1);
         let either = (p.powi_scalar(2) + g.clone()).sum_dim(1);
-        let dice = ((both * 2.0 + settings.smooth) / (either + settings.smooth)).neg().add_scalar(1.0).mean();
+        let dice = ((both * 2.0 + settings.smooth) / (either + settings.smooth))
+            .neg()
+            .add_scalar(1.0)
+            .mean();
         let z = x.clone() * (g.clone() * 2.0 - 1.0);
         let missed = burn_sigmoid(z.clone().neg());
         let alpha = g.clone() * (2.0 * settings.focal_alpha - 1.0) + (1.0 - settings.focal_alpha);
-        let focal = (alpha * missed.powf_scalar(settings.focal_gamma) * log_sigmoid(z)).sum().neg() / g.sum();
+        let focal = (alpha * missed.powf_scalar(settings.focal_gamma) * log_sigmoid(z))
+            .sum()
+            .neg()
+            / g.sum();
         let total = dice * settings.dice + focal * settings.focal;
         let gradient = x.grad(&total.backward()).unwrap().into_data().into_vec().unwrap();
         (total.into_data().into_vec().unwrap()[0], gradient)
@@ -476,20 +505,32 @@ mod tests {
         let n = 3 * CHUNK + 5;
         let labels: Vec<u8> = (0..n).map(|i| (i / 700 % 4) as u8).collect();
         let classes = [1, 3];
-        let x: Vec<f32> = (0..2 * n).map(|i| ((i * 7919 % 20011) as f32 - 10_000.0) / 400.0).collect();
-        let g: Vec<f32> = classes.iter().flat_map(|&c| labels.iter().map(move |&l| indicator(l, c))).collect();
+        let x: Vec<f32> = (0..2 * n)
+            .map(|i| ((i * 7919 % 20011) as f32 - 10_000.0) / 400.0)
+            .collect();
+        let g: Vec<f32> = classes
+            .iter()
+            .flat_map(|&c| labels.iter().map(move |&l| indicator(l, c)))
+            .collect();
         let annotated = [classes.into_iter().collect::<AnnotatedClasses>()];
         let target = Target {
             labels: &labels,
             annotated: &annotated,
             classes: &classes,
         };
-        for text in ["dice = 1.0\nsmooth = 3.0", "dice = 0.3\nfocal = 2.0\nfocal_gamma = 1.5\nfocal_alpha = 0.25"] {
+        for text in [
+            "dice = 1.0\nsmooth = 3.0",
+            "dice = 0.3\nfocal = 2.0\nfocal_gamma = 1.5\nfocal_alpha = 0.25",
+        ] {
             let settings: LossSettings = toml::from_str(text).unwrap();
             let (want, want_gradient) = by_autodiff::<Autodiff<Flex>>(&settings, &x, &g, 2);
             let logits = Tensor::new([1, 2, 1, 1, n], x.clone()).unwrap();
             let (value, gradient) = evaluate(&settings, std::slice::from_ref(&logits), target).unwrap();
-            assert!((value.total as f32 - want).abs() < 1e-5 * want, "{} against {want}", value.total);
+            assert!(
+                (value.total as f32 - want).abs() < 1e-5 * want,
+                "{} against {want}",
+                value.total
+            );
             let largest = want_gradient.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             for (got, want) in gradient[0].data().iter().zip(want_gradient) {
                 assert!((got - want).abs() < 1e-5 * largest, "{got} against {want}");
@@ -503,7 +544,11 @@ mod tests {
             let a = i as f32 / 100.0;
             let want = (-f64::from(a)).exp();
             let tolerance = (5e-7 + 1e-7 * f64::from(a)) * want;
-            assert!((f64::from(exp_neg(a)) - want).abs() < tolerance, "{a}: {} against {want}", exp_neg(a));
+            assert!(
+                (f64::from(exp_neg(a)) - want).abs() < tolerance,
+                "{a}: {} against {want}",
+                exp_neg(a)
+            );
             let e = want as f32;
             let want = f64::from(e).ln_1p();
             assert!((f64::from(ln_1p(e)) - want).abs() < 4e-7 * want, "{e}");
@@ -544,10 +589,25 @@ mod bench {
             let labels: Vec<u8> = (0..n * n * n).map(|i| ((i / 977) % 40) as u8).collect();
             let annotated = [(1..14).collect::<AnnotatedClasses>()];
             let classes: Vec<u8> = (1..14).collect();
-            let logits = Tensor::new([1, 13, n, n, n], (0..13 * n * n * n).map(|i| ((i % 1001) as f32 - 500.0) / 100.0).collect()).unwrap();
+            let logits = Tensor::new(
+                [1, 13, n, n, n],
+                (0..13 * n * n * n)
+                    .map(|i| ((i % 1001) as f32 - 500.0) / 100.0)
+                    .collect(),
+            )
+            .unwrap();
             for _ in 0..5 {
                 let t = std::time::Instant::now();
-                let v = evaluate(&settings, std::slice::from_ref(&logits), Target { labels: &labels, annotated: &annotated, classes: &classes }).unwrap();
+                let v = evaluate(
+                    &settings,
+                    std::slice::from_ref(&logits),
+                    Target {
+                        labels: &labels,
+                        annotated: &annotated,
+                        classes: &classes,
+                    },
+                )
+                .unwrap();
                 eprintln!("{:?} {:?}", t.elapsed(), v.0);
             }
         }

@@ -178,7 +178,11 @@ mod tests {
         assert!((clip_norm(&mut gradients, None) - expected.clipped.norm).abs() < 1e-6);
         assert_eq!(gradients, expected.gradients[..2]);
         clip_norm(&mut gradients, Some(expected.clipped.limit));
-        for (got, want) in gradients.iter().flatten().zip(expected.clipped.gradients.iter().flatten()) {
+        for (got, want) in gradients
+            .iter()
+            .flatten()
+            .zip(expected.clipped.gradients.iter().flatten())
+        {
             assert!((got - want).abs() < 1e-6);
         }
         assert!(!clip_norm(&mut [vec![1.0, f32::NAN]], Some(1.0)).is_finite());

@@ -37,7 +37,10 @@ impl Feed {
             let made = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
                 // Ends when the receiver is gone.
                 let mut step = next;
-                while sender.send(sampler.batch(&cases, step * batch_size as u64, batch_size)).is_ok() {
+                while sender
+                    .send(sampler.batch(&cases, step * batch_size as u64, batch_size))
+                    .is_ok()
+                {
                     step += 1;
                 }
             });

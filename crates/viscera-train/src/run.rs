@@ -104,7 +104,10 @@ pub fn train(
     for (stage, _) in &chosen {
         let last = last_path(run, &stage.id);
         if !options.resume && last.exists() {
-            return Err(TrainError::content(last, "there is a run in this folder; resume it, or choose another"));
+            return Err(TrainError::content(
+                last,
+                "there is a run in this folder; resume it, or choose another",
+            ));
         }
     }
     let init = options.init.as_deref().map(Model::load).transpose()?;
@@ -177,10 +180,7 @@ pub fn train(
 }
 
 /// The stages to train, with their settings as they hold.
-fn chosen<'a>(
-    recipe: &'a Recipe,
-    options: &TrainOptions,
-) -> Result<Vec<(&'a Stage, TrainingSettings)>, TrainError> {
+fn chosen<'a>(recipe: &'a Recipe, options: &TrainOptions) -> Result<Vec<(&'a Stage, TrainingSettings)>, TrainError> {
     if let Some(id) = options.stages.iter().find(|id| recipe.stage(id).is_none()) {
         return Err(TrainError::settings(format!("the recipe has no stage \"{id}\"")));
     }
@@ -193,9 +193,9 @@ fn chosen<'a>(
         .filter(|s| options.stages.is_empty() || options.stages.contains(&s.id))
         .map(|stage| {
             let settings = recipe.training.get(&stage.id);
-            let mut settings = settings.cloned().ok_or_else(|| {
-                TrainError::settings(format!("the recipe has no [training.{}] table", stage.id))
-            })?;
+            let mut settings = settings
+                .cloned()
+                .ok_or_else(|| TrainError::settings(format!("the recipe has no [training.{}] table", stage.id)))?;
             if let Some(iterations) = options.iterations {
                 settings.iterations_per_epoch = settings.iterations_per_epoch.min(iterations);
                 // A last, shorter epoch is cut by making all epochs divide the steps.
@@ -217,12 +217,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(
-        set: &TrainingData,
-        spacing_mm: f64,
-        cache: &Path,
-        progress: &mut dyn Progress,
-    ) -> Result<Self, TrainError> {
+    fn new(set: &TrainingData, spacing_mm: f64, cache: &Path, progress: &mut dyn Progress) -> Result<Self, TrainError> {
         progress.note(&format!(
             "preparing {} cases to train on and {} to validate on, at {spacing_mm} mm",
             set.train.len(),
@@ -231,7 +226,10 @@ impl Loaded {
         let train = set.load(&set.train, spacing_mm, cache)?;
         let validation = set.load(&set.validation, spacing_mm, cache)?;
         for case in train.iter().chain(&validation).filter(|c| !c.has_foreground()) {
-            progress.note(&format!("case {}: none of its annotated classes occurs in its label map", case.name));
+            progress.note(&format!(
+                "case {}: none of its annotated classes occurs in its label map",
+                case.name
+            ));
         }
         if !train.iter().any(CachedCase::has_foreground) {
             return Err(TrainError::DataSet {
@@ -291,11 +289,16 @@ fn write_model(
 fn card(recipe: &Recipe, training: &serde_json::Value) -> String {
     let mut text = format!(
         "# {}\n\nTrained by viscera {} on {} cases, validated on {}.\n\n| stage | steps | validation Dice (mean over classes, on the network's grid) |\n|---|---|---|\n",
-        recipe.recipe.name, training["version"].as_str().unwrap_or_default(), training["cases"], training["validation_cases"],
+        recipe.recipe.name,
+        training["version"].as_str().unwrap_or_default(),
+        training["cases"],
+        training["validation_cases"],
     );
     for stage in &recipe.stages {
         let facts = &training["stages"][&stage.id];
-        let dice = facts["validation_dice"].as_f64().map_or("–".to_owned(), |d| format!("{d:.3}"));
+        let dice = facts["validation_dice"]
+            .as_f64()
+            .map_or("–".to_owned(), |d| format!("{d:.3}"));
         text.push_str(&format!("| {} | {} | {dice} |\n", stage.id, facts["steps"]));
     }
     text.push_str("\nFor research; not a medical device.\n");

@@ -3,8 +3,8 @@
 use crate::augment::{change_hu, change_normalised, place};
 use crate::gather::gather;
 use crate::{CachedCase, TrainError};
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use viscera_image::{AnnotatedClasses, Geometry, Volume};
 use viscera_net::Tensor;

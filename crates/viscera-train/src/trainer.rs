@@ -143,7 +143,8 @@ impl Job<'_> {
     /// Share of the run that is over.
     fn done(&self, counters: &Counters, steps: u64) -> f64 {
         let by_steps = counters.step as f64 / steps.max(1) as f64;
-        self.budget.map_or(by_steps, |budget| by_steps.max(counters.seconds / budget))
+        self.budget
+            .map_or(by_steps, |budget| by_steps.max(counters.seconds / budget))
     }
 
     /// One step.
@@ -162,7 +163,10 @@ impl Job<'_> {
             ..StepSeconds::default()
         };
         let number = state.counters.step + 1;
-        let heads = executor.forward(&batch.input, self.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)))?;
+        let heads = executor.forward(
+            &batch.input,
+            self.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        )?;
         seconds.forward = watch.lap();
         let classes: Vec<u8> = self.table.entries().iter().map(|e| e.id).collect();
         let target = Target {

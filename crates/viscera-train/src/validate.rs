@@ -21,7 +21,9 @@ pub(crate) fn validate(
     let mut sums: BTreeMap<u8, (f64, u64)> = BTreeMap::new();
     for case in cases {
         let heads = executor.infer(&case.input)?;
-        let logits = heads.first().ok_or_else(|| TrainError::settings("the network has no output"))?;
+        let logits = heads
+            .first()
+            .ok_or_else(|| TrainError::settings("the network has no output"))?;
         let predicted = Volume::new(geometry.clone(), decision.labels(logits))?;
         let reference = Volume::new(geometry.clone(), case.labels.clone())?;
         let annotated = case.annotated.first().copied().unwrap_or_default();

@@ -129,7 +129,10 @@ augment = { profile = "robust" }
         ..only_coarse()
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-    assert_eq!(pool.install(|| go("inline", &inline, None)), (whole.clone(), whole_losses.clone()));
+    assert_eq!(
+        pool.install(|| go("inline", &inline, None)),
+        (whole.clone(), whole_losses.clone())
+    );
 
     let (half, first) = go("resumed", &only_coarse(), Some(7));
     assert_ne!(half, whole);
@@ -162,7 +165,14 @@ fn both_executors_train_alike() {
             device,
             ..only_coarse()
         };
-        train(&recipe, &data, &folder.path().join(device.name()), &options, &mut watcher).unwrap();
+        train(
+            &recipe,
+            &data,
+            &folder.path().join(device.name()),
+            &options,
+            &mut watcher,
+        )
+        .unwrap();
         losses(&watcher)
     });
     for (a, b) in runs[0].iter().zip(&runs[1]) {
@@ -180,7 +190,11 @@ fn faults_of_the_data_are_found_before_training() {
 
     std::fs::write(data.join("splits.json"), r#"{ "validation": ["case_09"] }"#).unwrap();
     assert!(go("a").to_string().contains("no labelled case \"case_09\""));
-    std::fs::write(data.join("splits.json"), r#"{ "train": ["case_00"], "validation": ["case_00"] }"#).unwrap();
+    std::fs::write(
+        data.join("splits.json"),
+        r#"{ "train": ["case_00"], "validation": ["case_00"] }"#,
+    )
+    .unwrap();
     assert!(go("b").to_string().contains("to train and to validate"));
     std::fs::remove_file(data.join("splits.json")).unwrap();
 
@@ -189,7 +203,10 @@ fn faults_of_the_data_are_found_before_training() {
     let wrong = labels.map(|l| if l == 3 { 77 } else { l });
     viscera_io::write_image(&path, &viscera_io::Image::I16(wrong)).unwrap();
     let error = go("c");
-    assert!(matches!(&error, TrainError::Case { case, .. } if case == "case_01"), "{error}");
+    assert!(
+        matches!(&error, TrainError::Case { case, .. } if case == "case_01"),
+        "{error}"
+    );
     assert!(error.to_string().contains("77"));
 
     let (mut geometry, voxels) = labels.into_parts();

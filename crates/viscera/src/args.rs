@@ -123,6 +123,10 @@ pub(crate) struct PhantomArgs {
     /// Voxels as Z,Y,X [default: drawn at random].
     #[arg(long, value_name = "Z,Y,X", value_parser = shape)]
     pub(crate) shape: Option<[usize; 3]>,
+
+    /// TOML file that says what varies, such as `tumours = 0.5` (share of patients) or `phase = "arterial"`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -157,6 +161,18 @@ pub(crate) enum ModelCommand {
         /// Name or path.
         #[arg(default_value = "default", value_name = "NAME|PATH")]
         model: String,
+    },
+    /// Write a model with another model card.
+    Card {
+        /// Name or path.
+        #[arg(value_name = "NAME|PATH")]
+        model: String,
+        /// The card, Markdown.
+        #[arg(long, value_name = "FILE")]
+        text: PathBuf,
+        /// The model file to write; the model's own is fine.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
     },
 }
 

@@ -90,6 +90,14 @@ impl Model {
         &self.card
     }
 
+    /// The model with another card.
+    #[must_use]
+    pub fn with_card(mut self, card: impl Into<String>) -> Self {
+        self.card = card.into();
+        self.hash = None;
+        self
+    }
+
     /// Facts of its training, free in form.
     #[must_use]
     pub fn training(&self) -> &serde_json::Value {

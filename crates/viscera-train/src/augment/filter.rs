@@ -81,22 +81,29 @@ impl Taps {
     pub(super) fn apply(&self, data: &[f32], size: [usize; 3], axis: usize) -> Vec<f32> {
         let [_, ny, nx] = size;
         let mut out = vec![0.0f32; data.len()];
-        out.par_chunks_mut(nx.max(1)).enumerate().with_min_len(32).for_each(|(row, out)| {
-            let (z, y) = (row / ny, row % ny);
-            if axis == 2 {
-                let input = &data[row * nx..(row + 1) * nx];
-                for (out, taps) in out.iter_mut().zip(&self.0) {
-                    *out = taps.iter().map(|&(i, w)| w * input[i]).sum();
+        out.par_chunks_mut(nx.max(1))
+            .enumerate()
+            .with_min_len(32)
+            .for_each(|(row, out)| {
+                let (z, y) = (row / ny, row % ny);
+                if axis == 2 {
+                    let input = &data[row * nx..(row + 1) * nx];
+                    for (out, taps) in out.iter_mut().zip(&self.0) {
+                        *out = taps.iter().map(|&(i, w)| w * input[i]).sum();
+                    }
+                    return;
                 }
-                return;
-            }
-            for &(i, w) in &self.0[if axis == 0 { z } else { y }] {
-                let start = if axis == 0 { (i * ny + y) * nx } else { (z * ny + i) * nx };
-                for (out, input) in out.iter_mut().zip(&data[start..start + nx]) {
-                    *out += w * input;
+                for &(i, w) in &self.0[if axis == 0 { z } else { y }] {
+                    let start = if axis == 0 {
+                        (i * ny + y) * nx
+                    } else {
+                        (z * ny + i) * nx
+                    };
+                    for (out, input) in out.iter_mut().zip(&data[start..start + nx]) {
+                        *out += w * input;
+                    }
                 }
-            }
-        });
+            });
         out
     }
 }
@@ -124,7 +131,11 @@ mod tests {
             |n| Taps::slices(n, 2.6, 0.3),
         ] as [fn(usize) -> Taps; 4]
         {
-            assert!(along_all(&vec![3.0; n], size, make).iter().all(|v| (v - 3.0).abs() < 1e-5));
+            assert!(
+                along_all(&vec![3.0; n], size, make)
+                    .iter()
+                    .all(|v| (v - 3.0).abs() < 1e-5)
+            );
             // A ramp along y is untouched by filters along z and x.
             let ramp: Vec<f32> = (0..n).map(|i| (i / 7 % 5) as f32).collect();
             let z = make(9).apply(&ramp, size, 0);

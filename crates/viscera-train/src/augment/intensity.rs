@@ -1,4 +1,4 @@
-//! nnU-Net's changes of the normalised input, in its order (`systems.md` §0.2).
+//! nnU-Net's changes of the normalised input, in its order.
 
 use super::filter::{Taps, along_all};
 use super::noise::add_white;
@@ -61,16 +61,21 @@ fn gamma(data: &mut [f32], exponent: f32) {
 }
 
 fn each(data: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
-    data.par_chunks_mut(CHUNK).for_each(|data| data.iter_mut().for_each(|v| *v = f(*v)));
+    data.par_chunks_mut(CHUNK)
+        .for_each(|data| data.iter_mut().for_each(|v| *v = f(*v)));
 }
 
 fn range(data: &[f32]) -> (f32, f32) {
     data.par_chunks(CHUNK)
         .map(|data| {
-            data.iter()
-                .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)))
+            data.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| {
+                (low.min(v), high.max(v))
+            })
         })
-        .reduce(|| (f32::INFINITY, f32::NEG_INFINITY), |a, b| (a.0.min(b.0), a.1.max(b.1)))
+        .reduce(
+            || (f32::INFINITY, f32::NEG_INFINITY),
+            |a, b| (a.0.min(b.0), a.1.max(b.1)),
+        )
 }
 
 #[cfg(test)]
@@ -101,15 +106,30 @@ mod tests {
         };
         assert_eq!(run(off), before);
         for augment in [
-            Augment { gamma: sure(1.4, 1.5), ..Augment::default() },
-            Augment { gamma_inverted: sure(1.4, 1.5), ..Augment::default() },
+            Augment {
+                gamma: sure(1.4, 1.5),
+                ..Augment::default()
+            },
+            Augment {
+                gamma_inverted: sure(1.4, 1.5),
+                ..Augment::default()
+            },
         ] {
             let after = run(augment);
             let (a, b) = (moments(before.data()).unwrap(), moments(after.data()).unwrap());
             assert!((a.mean - b.mean).abs() < 1e-4 && (a.std - b.std).abs() < 1e-4);
-            assert!(before.data().iter().zip(after.data()).any(|(a, b)| (a - b).abs() > 0.05));
+            assert!(
+                before
+                    .data()
+                    .iter()
+                    .zip(after.data())
+                    .any(|(a, b)| (a - b).abs() > 0.05)
+            );
         }
-        let after = run(Augment { contrast: sure(1.2, 1.25), ..Augment::default() });
+        let after = run(Augment {
+            contrast: sure(1.2, 1.25),
+            ..Augment::default()
+        });
         assert_eq!(range(after.data()), range(before.data()));
         assert!(moments(after.data()).unwrap().std > 1.1 * moments(before.data()).unwrap().std);
     }

@@ -1,6 +1,6 @@
 //! Random changes of training samples. The recipe's [`Augment`] says how likely and how strong each is.
 //!
-//! Order, after `systems.md` §0.2 and §4.5: the field of view is cut and the box drawn (`place.rs`); rotation, scale,
+//! Order, after nnU-Net and EfficientSegNet: the field of view is cut and the box drawn (`place.rs`); rotation, scale,
 //! stretch, shift, deformation and mirroring go into one resampling from the cache (`place.rs`, `lattice.rs`,
 //! `crate::gather`); in HU: slices, organs, tissue curve, sharpening, grainy noise (`tissue.rs`); window and z-score as
 //! in inference; then nnU-Net's noise, blur, brightness, contrast, low resolution, gamma (`intensity.rs`).

@@ -36,8 +36,17 @@ mod tests {
         add_white(&mut data, 2.0, 7);
         let n = data.len() as f64;
         let moment = |p: i32| data.iter().map(|v| f64::from(*v / 2.0).powi(p)).sum::<f64>() / n;
-        assert!(moment(1).abs() < 0.01 && (moment(2) - 1.0).abs() < 0.01, "{} {}", moment(1), moment(2));
-        assert!(moment(3).abs() < 0.03 && (moment(4) - 2.7).abs() < 0.05, "{}", moment(4));
+        assert!(
+            moment(1).abs() < 0.01 && (moment(2) - 1.0).abs() < 0.01,
+            "{} {}",
+            moment(1),
+            moment(2)
+        );
+        assert!(
+            moment(3).abs() < 0.03 && (moment(4) - 2.7).abs() < 0.05,
+            "{}",
+            moment(4)
+        );
         let neighbours = data.windows(2).map(|w| f64::from(w[0] * w[1])).sum::<f64>() / n;
         assert!(neighbours.abs() < 0.04);
     }

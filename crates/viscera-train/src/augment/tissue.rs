@@ -189,7 +189,13 @@ mod tests {
             ..Augment::default()
         };
         let labels = vec![0; 64_000];
-        change_hu(&mut volume, &labels, AnnotatedClasses::none(), &augment, &mut ChaCha8Rng::seed_from_u64(1));
+        change_hu(
+            &mut volume,
+            &labels,
+            AnnotatedClasses::none(),
+            &augment,
+            &mut ChaCha8Rng::seed_from_u64(1),
+        );
         let found = moments(volume.data()).unwrap();
         assert!((found.std - 20.0).abs() < 1.0, "{found:?}");
     }

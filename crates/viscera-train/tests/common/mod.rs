@@ -49,7 +49,10 @@ pub fn blobs(case: usize) -> (Volume<i16>, Volume<i16>) {
             }
         }
     }
-    (Volume::new(geometry.clone(), hu).unwrap(), Volume::new(geometry, labels).unwrap())
+    (
+        Volume::new(geometry.clone(), hu).unwrap(),
+        Volume::new(geometry, labels).unwrap(),
+    )
 }
 
 /// The two stages of system D at the least width and size.

@@ -3,8 +3,9 @@
 use crate::args::ModelCommand;
 use crate::exit::Outcome;
 use crate::printer::{Printer, Side};
+use anyhow::Context;
 use serde::Serialize;
-use viscera_pipeline::{Model, ModelFacts};
+use viscera_pipeline::{Model, ModelFacts, Storage};
 
 /// A model for programs.
 #[derive(Serialize)]
@@ -31,6 +32,12 @@ pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<O
     match command {
         ModelCommand::List => list(printer)?,
         ModelCommand::Show { model } => show(&super::models().load(model)?, printer)?,
+        ModelCommand::Card { model, text, out } => {
+            let card = std::fs::read_to_string(text).with_context(|| format!("cannot read {}", text.display()))?;
+            let model = super::models().load(model)?.with_card(card);
+            model.save(out, Storage::Bf16)?;
+            printer.line(format!("model: {}", out.display()));
+        }
     }
     Ok(Outcome::Done)
 }

@@ -6,7 +6,7 @@ use crate::printer::Printer;
 use serde::Serialize;
 use std::path::PathBuf;
 use viscera_image::phantom::PhantomConfig;
-use viscera_pipeline::PhantomSet;
+use viscera_pipeline::{PhantomSet, phantom_config};
 
 /// The result of a run, for programs.
 #[derive(Serialize)]
@@ -17,10 +17,16 @@ struct Run {
 }
 
 pub(super) fn run(args: PhantomArgs, printer: &Printer) -> anyhow::Result<Outcome> {
+    let given = args
+        .config
+        .as_deref()
+        .map(phantom_config)
+        .transpose()?
+        .unwrap_or_default();
     let config = PhantomConfig {
-        spacing: args.spacing,
-        shape: args.shape,
-        ..PhantomConfig::default()
+        spacing: args.spacing.or(given.spacing),
+        shape: args.shape.or(given.shape),
+        ..given
     };
     let set = PhantomSet::create(&args.out, args.cases, args.seed, config)?;
     let mut made = 0;
