@@ -2,12 +2,13 @@
 
 use crate::decide::Decision;
 use crate::localise::Localised;
+use crate::plausibility::look_over;
 use crate::postprocess::{Removed, clean};
 use crate::predict::Logits;
 use crate::prepare::{NetworkInput, Oriented, network_error};
 use crate::recipe::{Role, Stage};
 use crate::restore::RoiLabels;
-use crate::statistics::{Organ, look_over, measure};
+use crate::statistics::{Organ, measure};
 use crate::{Model, PipelineError, Warning, Warnings, not_hounsfield};
 use serde::Serialize;
 use std::collections::BTreeMap;

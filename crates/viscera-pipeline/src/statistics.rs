@@ -1,21 +1,9 @@
 //! What is measured of each organ in a finished label map.
 
-use crate::{PipelineError, Warning, Warnings};
+use crate::PipelineError;
 use rayon::prelude::*;
 use serde::Serialize;
 use viscera_image::{Geometry, ImageError, Intensity, LabelMap, LabelTable, Volume};
-
-/// Least volume in ml of two organs before their sides are compared: fragments say nothing.
-const SIDE_LEAST_ML: f64 = 5.0;
-/// How far in mm an organ must lie on the wrong side of the other to be reported.
-const SIDE_GAP_MM: f64 = 10.0;
-/// Pairs of which the first lies farther to the right in nearly everybody.
-const SIDES: [(&str, &str); 4] = [
-    ("liver", "spleen"),
-    ("kidney_right", "kidney_left"),
-    ("liver", "stomach"),
-    ("inferior_vena_cava", "aorta"),
-];
 
 /// Measures of one organ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -134,35 +122,6 @@ pub fn measure<T: Intensity>(
     Ok(organs.collect())
 }
 
-/// Warnings that the measures give rise to: nothing found, cut off at the border, the wrong side of the body.
-pub fn look_over(organs: &[Organ], warnings: &mut Warnings) {
-    if organs.iter().all(|o| o.voxels == 0) {
-        warnings.push(Warning::NothingFound);
-    }
-    let at_border: Vec<String> = organs
-        .iter()
-        .filter(|o| o.touches_border)
-        .map(|o| o.name.clone())
-        .collect();
-    if !at_border.is_empty() {
-        warnings.push(Warning::TouchesBorder { organs: at_border });
-    }
-    let rightness = |name: &str| {
-        let organ = organs.iter().find(|o| o.name == name && o.volume_ml >= SIDE_LEAST_ML)?;
-        organ.centroid_mm.map(|[right, _, _]| right)
-    };
-    for (right, left) in SIDES {
-        if let (Some(r), Some(l)) = (rightness(right), rightness(left))
-            && r + SIDE_GAP_MM < l
-        {
-            warnings.push(Warning::WrongSide {
-                right: right.to_owned(),
-                left: left.to_owned(),
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,27 +148,5 @@ mod tests {
         assert_eq!(liver.centroid_mm, Some([11.5, 1.0, 2.0]));
         assert!(!liver.touches_border && organs[2].touches_border);
         assert_eq!((organs[1].voxels, organs[1].mean_hu), (0, None));
-    }
-
-    #[test]
-    fn a_mirrored_patient_is_reported() {
-        let organ = |name: &str, right: f64| Organ {
-            id: 1,
-            name: name.to_owned(),
-            voxels: 1000,
-            volume_ml: 100.0,
-            mean_hu: Some(50.0),
-            std_hu: Some(1.0),
-            centroid_mm: Some([right, 0.0, 0.0]),
-            touches_border: false,
-        };
-        let found = |organs: &[Organ]| {
-            let mut warnings = Warnings::default();
-            look_over(organs, &mut warnings);
-            warnings.list().iter().map(Warning::code).collect::<Vec<_>>()
-        };
-        assert!(found(&[organ("liver", 80.0), organ("spleen", -90.0)]).is_empty());
-        assert_eq!(found(&[organ("liver", -80.0), organ("spleen", 90.0)]), ["wrong-side"]);
-        assert_eq!(found(&[]), ["nothing-found"]);
     }
 }

@@ -34,6 +34,16 @@ pub enum Warning {
         /// The organ that should lie farther to the left.
         left: String,
     },
+    /// Organs smaller or larger than adults have them, in health and in most diseases.
+    ImplausibleVolume {
+        /// Their names.
+        organs: Vec<String>,
+    },
+    /// Organs whose mean HU no phase of contrast explains.
+    ImplausibleIntensity {
+        /// Their names.
+        organs: Vec<String>,
+    },
 }
 
 impl Warning {
@@ -47,6 +57,8 @@ impl Warning {
             Self::NothingFound => "nothing-found",
             Self::TouchesBorder { .. } => "touches-border",
             Self::WrongSide { .. } => "wrong-side",
+            Self::ImplausibleVolume { .. } => "implausible-volume",
+            Self::ImplausibleIntensity { .. } => "implausible-intensity",
         }
     }
 }
@@ -73,6 +85,20 @@ impl fmt::Display for Warning {
                 f,
                 "{right} lies to the left of {left}: right and left may be swapped in the file, or the masks are wrong"
             ),
+            Self::ImplausibleVolume { organs } => {
+                write!(
+                    f,
+                    "smaller or larger than adults have them, so probably wrong: {}",
+                    organs.join(", ")
+                )
+            }
+            Self::ImplausibleIntensity { organs } => {
+                write!(
+                    f,
+                    "darker or brighter than such organs are, so probably wrong: {}",
+                    organs.join(", ")
+                )
+            }
         }
     }
 }

@@ -184,7 +184,7 @@ fn chosen<'a>(recipe: &'a Recipe, options: &TrainOptions) -> Result<Vec<(&'a Sta
     if let Some(id) = options.stages.iter().find(|id| recipe.stage(id).is_none()) {
         return Err(TrainError::settings(format!("the recipe has no stage \"{id}\"")));
     }
-    if options.hours.is_some_and(|h| !(h > 0.0)) || options.iterations == Some(0) {
+    if options.hours.is_some_and(|h| h.is_nan() || h <= 0.0) || options.iterations == Some(0) {
         return Err(TrainError::settings("hours and iterations must be positive"));
     }
     recipe

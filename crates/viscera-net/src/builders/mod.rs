@@ -1,4 +1,4 @@
-//! Builders of the networks, one file each. A builder takes widths and options and gives a [`Graph`].
+//! Builders of the networks, one file each. A builder takes widths and options and gives a [`Graph`](crate::Graph).
 
 mod coarse_unet;
 mod efficientsegnet;

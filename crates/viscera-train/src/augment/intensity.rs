@@ -6,6 +6,7 @@ use super::{drawn, drawn_factor};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use std::cmp::Ordering;
 use viscera_image::{Volume, moments};
 use viscera_pipeline::recipe::Augment;
 
@@ -50,8 +51,8 @@ pub(crate) fn change_normalised(volume: &mut Volume<f32>, augment: &Augment, rng
 fn gamma(data: &mut [f32], exponent: f32) {
     let (low, high) = range(data);
     let Some(before) = moments(data) else { return };
-    if !(high > low) {
-        return;
+    if high.partial_cmp(&low) != Some(Ordering::Greater) {
+        return; // flat, or NaN
     }
     each(data, |v| ((v - low) / (high - low)).max(0.0).powf(exponent));
     let Some(after) = moments(data) else { return };

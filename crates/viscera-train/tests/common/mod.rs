@@ -9,7 +9,7 @@ use viscera_pipeline::Recipe;
 
 /// Writes `cases` cases of 40×36×44 voxels of 3×2.5×2.5 mm in LPS: a bright liver on the right, a darker spleen on the
 /// left, noise, both somewhere else in each case.
-pub fn write_data(folder: &Path, cases: usize) {
+pub(crate) fn write_data(folder: &Path, cases: usize) {
     let description = DatasetJson::new(&LabelTable::flare13(), cases);
     let annotations = Annotations::default();
     let dataset = Dataset::create(folder, description, annotations).unwrap();
@@ -23,7 +23,7 @@ pub fn write_data(folder: &Path, cases: usize) {
 }
 
 /// One case: HU and labels.
-pub fn blobs(case: usize) -> (Volume<i16>, Volume<i16>) {
+pub(crate) fn blobs(case: usize) -> (Volume<i16>, Volume<i16>) {
     let shape = [40, 36, 44];
     let mut geometry = Geometry::ras(shape, [3.0, 2.5, 2.5]);
     geometry.direction[1] = [0.0, -1.0, 0.0];
@@ -56,7 +56,7 @@ pub fn blobs(case: usize) -> (Volume<i16>, Volume<i16>) {
 }
 
 /// The two stages of system D at the least width and size.
-pub fn recipe(coarse: &str, fine: &str) -> Recipe {
+pub(crate) fn recipe(coarse: &str, fine: &str) -> Recipe {
     let text = format!(
         r#"
 [recipe]
