@@ -43,6 +43,25 @@ fn edited(edits: &[(usize, &[u8])]) -> Vec<u8> {
     bytes
 }
 
+/// What came before the end counts, although the last read failed.
+#[test]
+fn a_cut_gzip_says_how_much_there_was() {
+    let mut bytes = edited(&[(42, &[100, 0, 100, 0, 100, 0])]);
+    let mut random = 1u32;
+    bytes.resize_with(352 + 2_000_000, || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 24) as u8
+    });
+    let packed = gzip(&bytes);
+    match fault(&packed[..packed.len() / 2]) {
+        NiftiFault::Truncated { expected, found } => {
+            assert_eq!(expected, 2_000_352);
+            assert!((900_000..=1_100_000).contains(&found), "{found}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn every_truncation_is_an_error() {
     for name in [

@@ -76,12 +76,14 @@ impl Source {
             };
             match read {
                 Ok(0) => break,
-                Ok(n) => filled += n,
+                Ok(n) => {
+                    filled += n;
+                    self.position += n as u64; // counts also what came before an error
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
-        self.position += filled as u64;
         Ok(filled)
     }
 
