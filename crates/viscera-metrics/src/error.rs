@@ -23,4 +23,19 @@ pub enum MetricsError {
         /// Largest difference per world axis that passes, in mm.
         tolerance_mm: f64,
     },
+    /// A ranking table has not one value per system, case and metric.
+    #[error("{systems} systems, {cases} cases and {metrics} metrics need another number of values than {found}")]
+    TableSize {
+        /// Number of systems.
+        systems: usize,
+        /// Number of cases.
+        cases: usize,
+        /// Number of metrics.
+        metrics: usize,
+        /// Number of values that were given.
+        found: usize,
+    },
+    /// Work on voxels failed.
+    #[error(transparent)]
+    Image(#[from] viscera_image::ImageError),
 }
