@@ -9,7 +9,7 @@ use viscera_image::{AnnotatedClasses, LabelEntry, LabelMap, LabelTable};
 use viscera_io::{
     Annotations, Classes, DatasetJson, InputCase, IoError, LabelIds, case_name, expand_inputs, read_label_map,
 };
-use viscera_metrics::{CaseScore, Summary};
+use viscera_metrics::{CaseScore, ScoreOptions, Summary};
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, Serialize)]
@@ -56,7 +56,7 @@ pub fn evaluate(reference: &Path, prediction: &Path, classes: Option<&[String]>)
             .or(known.default)
             .unwrap_or_else(|| occurring(&truth));
         let (r, p) = (reference.display().to_string(), prediction.display().to_string());
-        let score = CaseScore::measure(r, p, &truth, &found, &annotated)
+        let score = CaseScore::measure(r, p, &truth, &found, &annotated, &ScoreOptions::default())
             .map_err(|source| PipelineError::Measure { case, source })?;
         scores.push(score);
     }
@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use viscera_image::{Geometry, Volume};
     use viscera_io::{SourceHeader, write_label_map};
+    use viscera_metrics::Metric;
 
     fn write(path: &Path, labels: Vec<u8>) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -218,14 +219,17 @@ mod tests {
         let plain = evaluate(&truth, &found, None).unwrap();
         assert_eq!(plain.missing, ["c"]);
         assert_eq!(plain.classes.values().collect::<Vec<_>>(), ["liver", "spleen"]);
-        assert_eq!(plain.summary.mean[&1].mean.dice, Some((2.0 / 3.0 + 0.0) / 2.0));
+        assert_eq!(
+            plain.summary.mean[&1].mean.get(Metric::Dice),
+            Some((2.0 / 3.0 + 0.0) / 2.0)
+        );
         assert_eq!(plain.summary.mean[&3].cases_annotated, 1);
 
         // annotations.json one folder up.
         let text = r#"{"default": ["liver"], "cases": {"a": ["liver", "kidney_right", "spleen"]}}"#;
         std::fs::write(dir.path().join("truth/annotations.json"), text).unwrap();
         let annotated = evaluate(&truth, &found, None).unwrap();
-        assert_eq!(annotated.summary.mean[&2].mean.dice, Some(0.0));
+        assert_eq!(annotated.summary.mean[&2].mean.get(Metric::Dice), Some(0.0));
         assert_eq!(annotated.summary.mean[&2].cases_annotated, 1);
         assert_eq!(annotated.summary.mean[&1].cases_annotated, 2);
 

@@ -8,13 +8,19 @@ use viscera_pipeline::{Model, Recipe, SegmentOptions, Segmenter, Warnings};
 
 /// Small networks with fresh weights: what they find is nonsense, but always the same nonsense.
 fn model(coarse_threshold: f64) -> Model {
-    let text = Recipe::builtin_text("efficientsegnet-small")
-        .unwrap()
-        .replace("base_features = 8", "base_features = 4")
-        .replace("size = [64, 64, 64]", "size = [32, 24, 28]")
-        .replace("size = [96, 96, 96]", "size = [64, 72, 68]")
-        .replace("margin_mm = [20, 20, 20]", "margin_mm = [3, 7, 5]")
-        .replacen("threshold = 0.5", &format!("threshold = {coarse_threshold}"), 1);
+    let mut text = Recipe::builtin_text("efficientsegnet-small").unwrap().to_owned();
+    let threshold = format!("threshold = {coarse_threshold}");
+    for (built_in, here) in [
+        ("base_features = 8", "base_features = 4"),
+        ("base_features = 8", "base_features = 4"),
+        ("size = [48, 48, 48]", "size = [32, 24, 28]"),
+        ("size = [80, 80, 80]", "size = [64, 72, 68]"),
+        ("margin_mm = [20, 20, 20]", "margin_mm = [3, 7, 5]"),
+        ("threshold = 0.5", &threshold),
+    ] {
+        assert!(text.contains(built_in), "{built_in}");
+        text = text.replacen(built_in, here, 1);
+    }
     let recipe = Recipe::parse(&text, "test").unwrap();
     let labels = recipe.label_table().unwrap();
     let channels = labels.entries().len();
@@ -117,7 +123,15 @@ fn nothing_localised_means_the_whole_scan_and_a_warning() {
     assert_eq!((result.report.roi.start, result.report.roi.end), ([0; 3], scan.shape()));
     let codes: Vec<&str> = result.report.warnings.list().iter().map(|w| w.code()).collect();
     // One half reaches the fine threshold: the first class is everywhere.
-    assert_eq!(codes, ["nothing-localised", "touches-border"]);
+    assert_eq!(
+        codes,
+        [
+            "nothing-localised",
+            "touches-border",
+            "implausible-volume",
+            "implausible-intensity"
+        ]
+    );
     assert!(result.labels.data().iter().all(|v| *v == 1));
 }
 

@@ -156,20 +156,7 @@ pub fn generate(config: &PhantomConfig, seed: u64) -> Result<Phantom, ImageError
     let (geometry, origin) = (&view.geometry, view.origin);
 
     let mut look = Draw::new(seed, 1);
-    let drawn = [
-        Phase::Native,
-        Phase::Arterial,
-        Phase::PortalVenous,
-        Phase::PortalVenous,
-        Phase::Delayed,
-    ][look.count(0, 4)];
-    let phase = config.phase.unwrap_or(drawn);
-    let wild = look.chance(config.wild_intensity);
-    let mut appearance = if wild {
-        Appearance::wild(phase, &mut look)
-    } else {
-        Appearance::realistic(phase, &mut look)
-    };
+    let (phase, wild, mut appearance) = Appearance::draw(config.phase, config.wild_intensity, &mut look);
     tune_tumours(&mut appearance, wild, &mut look);
 
     let mut patient = Draw::new(seed, 2);

@@ -50,19 +50,7 @@ pub fn render_label_map(
     seed: u64,
 ) -> Result<(Volume<i16>, ScanDescription), ImageError> {
     let mut look = Draw::new(seed, 1);
-    let drawn = [
-        Phase::Native,
-        Phase::Arterial,
-        Phase::PortalVenous,
-        Phase::PortalVenous,
-        Phase::Delayed,
-    ][look.count(0, 4)];
-    let phase = config.phase.unwrap_or(drawn);
-    let appearance = if look.chance(config.wild_intensity) {
-        Appearance::wild(phase, &mut look)
-    } else {
-        Appearance::realistic(phase, &mut look)
-    };
+    let (_, _, appearance) = Appearance::draw(config.phase, config.wild_intensity, &mut look);
     // The scanner's in-plane axes are the last two of a RAS+ grid.
     let map = AxisMap::to_ras(labels.geometry());
     let labels = map.apply(labels);

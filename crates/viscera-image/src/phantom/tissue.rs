@@ -156,6 +156,25 @@ pub(super) struct Appearance {
 }
 
 impl Appearance {
+    /// Draws the phase unless it is given (portal venous in two of five), whether the look is wild, and the look.
+    pub(super) fn draw(phase: Option<Phase>, wild: f32, draw: &mut Draw) -> (Phase, bool, Self) {
+        let drawn = [
+            Phase::Native,
+            Phase::Arterial,
+            Phase::PortalVenous,
+            Phase::PortalVenous,
+            Phase::Delayed,
+        ][draw.count(0, 4)];
+        let phase = phase.unwrap_or(drawn);
+        let wild = draw.chance(wild);
+        let look = if wild {
+            Self::wild(phase, draw)
+        } else {
+            Self::realistic(phase, draw)
+        };
+        (phase, wild, look)
+    }
+
     /// Values of a scan in `phase`, varied as between patients and injections.
     pub(super) fn realistic(phase: Phase, draw: &mut Draw) -> Self {
         let at = phase as usize;

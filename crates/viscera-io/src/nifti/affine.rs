@@ -87,7 +87,18 @@ fn qform(header: &SourceHeader, pixdim: [f64; 3], mm: f64) -> Option<Affine> {
     if square > 1.0 {
         [b, c, d] = [b, c, d].map(|q| q / square.sqrt());
     }
-    let rotation = [
+    let rotation = rotation([a, b, c, d]);
+    let qfac = if header.pixdim[0] < 0.0 { -1.0 } else { 1.0 };
+    let scale = [pixdim[0], pixdim[1], pixdim[2] * qfac];
+    usable(Affine {
+        axes: rotation.map(|row| std::array::from_fn(|c| row[c] * scale[c])),
+        origin: header.qoffset.map(|o| o * mm),
+    })
+}
+
+/// The rotation of a unit quaternion.
+fn rotation([a, b, c, d]: [f64; 4]) -> Matrix {
+    [
         [
             a * a + b * b - c * c - d * d,
             2.0 * (b * c - a * d),
@@ -103,13 +114,7 @@ fn qform(header: &SourceHeader, pixdim: [f64; 3], mm: f64) -> Option<Affine> {
             2.0 * (c * d + a * b),
             a * a + d * d - b * b - c * c,
         ],
-    ];
-    let qfac = if header.pixdim[0] < 0.0 { -1.0 } else { 1.0 };
-    let scale = [pixdim[0], pixdim[1], pixdim[2] * qfac];
-    usable(Affine {
-        axes: rotation.map(|row| std::array::from_fn(|c| row[c] * scale[c])),
-        origin: header.qoffset.map(|o| o * mm),
-    })
+    ]
 }
 
 /// Spacing only: nibabel's choice, x to the left, and the grid's centre at the world's.
@@ -277,24 +282,7 @@ mod tests {
 
     fn rotation_from(q: [f64; 4]) -> Matrix {
         let n = q.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let [a, b, c, d] = q.map(|v| v / n);
-        [
-            [
-                a * a + b * b - c * c - d * d,
-                2.0 * (b * c - a * d),
-                2.0 * (b * d + a * c),
-            ],
-            [
-                2.0 * (b * c + a * d),
-                a * a + c * c - b * b - d * d,
-                2.0 * (c * d - a * b),
-            ],
-            [
-                2.0 * (b * d - a * c),
-                2.0 * (c * d + a * b),
-                a * a + d * d - b * b - c * c,
-            ],
-        ]
+        rotation(q.map(|v| v / n))
     }
 
     proptest! {
