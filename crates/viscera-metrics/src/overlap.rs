@@ -44,6 +44,18 @@ impl Overlap {
     pub fn jaccard(&self) -> Option<f64> {
         ratio(self.tp, self.tp + self.fp + self.fn_)
     }
+
+    /// Sensitivity (recall) `TP / (TP + FN)`, 0 to 1; `None` when the reference is empty.
+    #[must_use]
+    pub fn sensitivity(&self) -> Option<f64> {
+        ratio(self.tp, self.n_ref)
+    }
+
+    /// Precision `TP / (TP + FP)`, 0 to 1; `None` when the prediction is empty.
+    #[must_use]
+    pub fn precision(&self) -> Option<f64> {
+        ratio(self.tp, self.n_pred)
+    }
 }
 
 fn ratio(part: u64, whole: u64) -> Option<f64> {
@@ -200,6 +212,9 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert_eq!(found[&1].dice(), Some(4.0 / 7.0));
         assert_eq!(found[&1].jaccard(), Some(2.0 / 5.0));
+        assert_eq!(found[&1].sensitivity(), Some(2.0 / 3.0));
+        assert_eq!(found[&1].precision(), Some(1.0 / 2.0));
+        assert_eq!((found[&4].sensitivity(), found[&4].precision()), (None, None));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The scores of one case.
 
-use crate::{MetricsError, Overlap, overlap_per_class};
+use crate::{EmptyRule, FlareScore, MetricsError, Overlap, ScoreOptions, overlap_per_class};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use viscera_image::{AnnotatedClasses, Geometry, LabelMap};
@@ -54,10 +54,10 @@ fn corner_gap(a: &Geometry, b: &Geometry, corner: usize) -> f64 {
 /// The scores of one class in one case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassScore {
-    /// Dice's coefficient, [`Overlap::dice`].
+    /// Dice's coefficient, [`Overlap::dice`], or what [`EmptyRule`] says.
     #[serde(rename = "Dice")]
     pub dice: Option<f64>,
-    /// Jaccard index, [`Overlap::jaccard`].
+    /// Jaccard index, [`Overlap::jaccard`], or what [`EmptyRule`] says.
     #[serde(rename = "IoU")]
     pub jaccard: Option<f64>,
     /// Voxel counts.
@@ -67,6 +67,47 @@ pub struct ClassScore {
     pub volume_ref_ml: f64,
     /// Volume of the predicted mask in ml.
     pub volume_pred_ml: f64,
+    /// `(prediction - reference) / reference` of the volumes; `None` when the reference is empty.
+    #[serde(rename = "RVE")]
+    pub relative_volume_error: Option<f64>,
+    /// The part of the reference that was found, [`Overlap::sensitivity`].
+    pub sensitivity: Option<f64>,
+    /// The part of the prediction that is right, [`Overlap::precision`].
+    pub precision: Option<f64>,
+    /// Distances of the surfaces; `None` when they were not asked for.
+    #[serde(flatten)]
+    pub surface: Option<SurfaceScore>,
+    /// Scores by a FLARE challenge's rules; `None` when they were not asked for or the challenge has no such class.
+    #[serde(flatten)]
+    pub flare: Option<FlareScore>,
+}
+
+/// How far the surfaces of one class in reference and prediction lie apart.
+///
+/// Values are `None` where a mask is empty and no rule of [`ScoreOptions`] gives a value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SurfaceScore {
+    /// Tolerance of the surface Dice in mm.
+    #[serde(rename = "NSD_tolerance_mm")]
+    pub tolerance_mm: f64,
+    /// Surface Dice: the part of both surfaces that lies within the tolerance of the other, 0 to 1.
+    #[serde(rename = "NSD")]
+    pub nsd: Option<f64>,
+    /// Hausdorff distance in mm: the largest distance of either surface from the other.
+    #[serde(rename = "HD")]
+    pub hausdorff_mm: Option<f64>,
+    /// 95th percentile instead of the largest distance, in mm.
+    #[serde(rename = "HD95")]
+    pub hausdorff95_mm: Option<f64>,
+    /// Average distance of both surfaces from the other, weighted by area, in mm.
+    #[serde(rename = "ASSD")]
+    pub assd_mm: Option<f64>,
+    /// Average distance of the reference's surface from the prediction's, in mm.
+    #[serde(rename = "ASD_ref_to_pred")]
+    pub ref_to_pred_mm: Option<f64>,
+    /// Average distance of the prediction's surface from the reference's, in mm.
+    #[serde(rename = "ASD_pred_to_ref")]
+    pub pred_to_ref_mm: Option<f64>,
 }
 
 /// The scores of one case: an entry of nnU-Net's `metric_per_case`.
@@ -95,17 +136,25 @@ impl CaseScore {
         reference: &LabelMap,
         prediction: &LabelMap,
         annotated: &AnnotatedClasses,
+        options: &ScoreOptions,
     ) -> Result<Self, MetricsError> {
+        let empty_ratio = (options.both_empty == EmptyRule::One).then_some(1.0);
         let ml = reference.geometry().voxel_volume_mm3() / 1000.0;
         let metrics = overlap_per_class(reference, prediction, annotated)?
             .into_iter()
             .map(|(class, overlap)| {
+                let (n_ref, n_pred) = (overlap.n_ref as f64, overlap.n_pred as f64);
                 let score = ClassScore {
-                    dice: overlap.dice(),
-                    jaccard: overlap.jaccard(),
+                    dice: overlap.dice().or(empty_ratio),
+                    jaccard: overlap.jaccard().or(empty_ratio),
                     overlap,
-                    volume_ref_ml: overlap.n_ref as f64 * ml,
-                    volume_pred_ml: overlap.n_pred as f64 * ml,
+                    volume_ref_ml: n_ref * ml,
+                    volume_pred_ml: n_pred * ml,
+                    relative_volume_error: (overlap.n_ref > 0).then(|| (n_pred - n_ref) / n_ref),
+                    sensitivity: overlap.sensitivity(),
+                    precision: overlap.precision(),
+                    surface: None,
+                    flare: None,
                 };
                 (class, score)
             })
@@ -139,6 +188,7 @@ mod tests {
             &map(grid.clone(), &[1, 1, 1, 0]),
             &map(grid, &[1, 0, 0, 0]),
             &liver(),
+            &ScoreOptions::default(),
         );
         let class = &score.unwrap().metrics[&1];
         assert_eq!((class.volume_ref_ml, class.volume_pred_ml), (0.015, 0.005));
@@ -179,7 +229,7 @@ mod tests {
     fn another_shape_is_refused() {
         let a = map(Geometry::ras([1, 2, 3], [1.0; 3]), &[0; 6]);
         let b = map(Geometry::ras([3, 2, 1], [1.0; 3]), &[0; 6]);
-        let error = CaseScore::measure("r", "p", &a, &b, &liver()).unwrap_err();
+        let error = CaseScore::measure("r", "p", &a, &b, &liver(), &ScoreOptions::default()).unwrap_err();
         assert_eq!(
             error,
             MetricsError::ShapeMismatch {

@@ -1,71 +1,48 @@
 //! The scores of many cases.
 
-use crate::{CaseScore, ClassScore};
+use crate::{CaseScore, ClassScore, Metric};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Means of the fields of [`ClassScore`], each over the entries that have a value; `None` when none has.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MeanScore {
-    /// Mean Dice's coefficient.
-    #[serde(rename = "Dice")]
-    pub dice: Option<f64>,
-    /// Mean Jaccard index.
-    #[serde(rename = "IoU")]
-    pub jaccard: Option<f64>,
-    /// Mean voxels in both.
-    #[serde(rename = "TP")]
-    pub tp: Option<f64>,
-    /// Mean voxels in the prediction only.
-    #[serde(rename = "FP")]
-    pub fp: Option<f64>,
-    /// Mean voxels in the reference only.
-    #[serde(rename = "FN")]
-    pub fn_: Option<f64>,
-    /// Mean voxels in neither.
-    #[serde(rename = "TN")]
-    pub tn: Option<f64>,
-    /// Mean voxels in the prediction.
-    pub n_pred: Option<f64>,
-    /// Mean voxels in the reference.
-    pub n_ref: Option<f64>,
-    /// Mean volume of the reference mask in ml.
-    pub volume_ref_ml: Option<f64>,
-    /// Mean volume of the predicted mask in ml.
-    pub volume_pred_ml: Option<f64>,
-}
+/// Means of measures, each over the entries that have a value; serialises as a map by [`Metric::key`].
+///
+/// It holds the measures that were asked for in at least one entry; the value is `None` when it was defined in none.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MeanScore(BTreeMap<Metric, Option<f64>>);
 
 impl MeanScore {
+    /// The mean of a measure; `None` when no entry has a value.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        self.0.get(&metric).copied().flatten()
+    }
+
+    /// The measures that were asked for, in the order of [`Metric::ALL`], with their means.
+    pub fn iter(&self) -> impl Iterator<Item = (Metric, Option<f64>)> + '_ {
+        self.0.iter().map(|(&metric, &value)| (metric, value))
+    }
+
     fn of_cases(scores: &[&ClassScore]) -> Self {
-        let over = |field: fn(&ClassScore) -> Option<f64>| mean(scores.iter().map(|score| field(score)));
-        Self {
-            dice: over(|s| s.dice),
-            jaccard: over(|s| s.jaccard),
-            tp: over(|s| Some(s.overlap.tp as f64)),
-            fp: over(|s| Some(s.overlap.fp as f64)),
-            fn_: over(|s| Some(s.overlap.fn_ as f64)),
-            tn: over(|s| Some(s.overlap.tn as f64)),
-            n_pred: over(|s| Some(s.overlap.n_pred as f64)),
-            n_ref: over(|s| Some(s.overlap.n_ref as f64)),
-            volume_ref_ml: over(|s| Some(s.volume_ref_ml)),
-            volume_pred_ml: over(|s| Some(s.volume_pred_ml)),
-        }
+        let asked = Metric::ALL
+            .iter()
+            .filter(|metric| scores.iter().any(|score| metric.measured(score)));
+        Self(
+            asked
+                .map(|&metric| (metric, mean(scores.iter().map(|score| metric.of(score)))))
+                .collect(),
+        )
     }
 
     fn of_classes(scores: &[&Self]) -> Self {
-        let over = |field: fn(&Self) -> Option<f64>| mean(scores.iter().map(|score| field(score)));
-        Self {
-            dice: over(|s| s.dice),
-            jaccard: over(|s| s.jaccard),
-            tp: over(|s| s.tp),
-            fp: over(|s| s.fp),
-            fn_: over(|s| s.fn_),
-            tn: over(|s| s.tn),
-            n_pred: over(|s| s.n_pred),
-            n_ref: over(|s| s.n_ref),
-            volume_ref_ml: over(|s| s.volume_ref_ml),
-            volume_pred_ml: over(|s| s.volume_pred_ml),
-        }
+        let asked = Metric::ALL
+            .iter()
+            .filter(|metric| scores.iter().any(|score| score.0.contains_key(metric)));
+        Self(
+            asked
+                .map(|&metric| (metric, mean(scores.iter().map(|score| score.get(metric)))))
+                .collect(),
+        )
     }
 }
 
@@ -133,6 +110,7 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ScoreOptions;
     use viscera_image::{Geometry, LabelMap};
 
     fn case(reference: [u8; 4], prediction: [u8; 4], annotated: &[u8]) -> CaseScore {
@@ -143,6 +121,7 @@ mod tests {
             &map(reference),
             &map(prediction),
             &annotated.iter().copied().collect(),
+            &ScoreOptions::default(),
         )
         .unwrap()
     }
@@ -153,20 +132,20 @@ mod tests {
             case([1, 1, 0, 2], [1, 0, 0, 2], &[1, 2, 3]), // 1: 2/3, 2: 1, 3: none
             case([1, 1, 0, 0], [1, 1, 2, 2], &[1, 3]),    // 1: 1, 2 not annotated, 3: none
         ]);
-        assert_eq!(summary.mean[&1].mean.dice, Some((2.0 / 3.0 + 1.0) / 2.0));
-        assert_eq!(summary.mean[&2].mean.dice, Some(1.0));
+        assert_eq!(summary.mean[&1].mean.get(Metric::Dice), Some((2.0 / 3.0 + 1.0) / 2.0));
+        assert_eq!(summary.mean[&2].mean.get(Metric::Dice), Some(1.0));
         assert_eq!(
             (summary.mean[&2].cases_annotated, summary.mean[&2].cases_scored),
             (1, 1)
         );
-        assert_eq!(summary.mean[&3].mean.dice, None);
-        assert_eq!(summary.mean[&3].mean.n_pred, Some(0.0));
+        assert_eq!(summary.mean[&3].mean.get(Metric::Dice), None);
+        assert_eq!(summary.mean[&3].mean.get(Metric::PredictedVoxels), Some(0.0));
         assert_eq!(
             (summary.mean[&3].cases_annotated, summary.mean[&3].cases_scored),
             (2, 0)
         );
         assert_eq!(
-            summary.foreground_mean.dice,
+            summary.foreground_mean.get(Metric::Dice),
             Some(((2.0 / 3.0 + 1.0) / 2.0 + 1.0) / 2.0)
         );
     }
@@ -174,8 +153,8 @@ mod tests {
     #[test]
     fn background_stays_out_of_the_foreground_mean() {
         let summary = Summary::of(vec![case([1, 1, 0, 0], [0, 0, 0, 0], &[0, 1])]);
-        assert!(summary.mean[&0].mean.dice.is_some());
-        assert_eq!(summary.foreground_mean.dice, Some(0.0));
+        assert!(summary.mean[&0].mean.get(Metric::Dice).is_some());
+        assert_eq!(summary.foreground_mean.get(Metric::Dice), Some(0.0));
     }
 
     #[test]
@@ -199,6 +178,6 @@ mod tests {
     fn no_cases_give_no_means() {
         let summary = Summary::of(Vec::new());
         assert!(summary.mean.is_empty());
-        assert_eq!(summary.foreground_mean.dice, None);
+        assert_eq!(summary.foreground_mean.get(Metric::Dice), None);
     }
 }

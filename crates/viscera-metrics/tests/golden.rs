@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::path::PathBuf;
 use viscera_image::{Geometry, LabelMap};
-use viscera_metrics::{CaseScore, Summary};
+use viscera_metrics::{CaseScore, ScoreOptions, Summary};
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -45,7 +45,15 @@ fn scores_and_means_equal_numpy() {
             let (reference, prediction) = (format!("{name}_ref.u8"), format!("{name}_pred.u8"));
             let map = |file: &str| LabelMap::new(Geometry::ras(shape, spacing), fixture(file)).unwrap();
             let (r, p) = (map(&reference), map(&prediction));
-            CaseScore::measure(reference, prediction, &r, &p, &annotated.into_iter().collect()).unwrap()
+            CaseScore::measure(
+                reference,
+                prediction,
+                &r,
+                &p,
+                &annotated.into_iter().collect(),
+                &ScoreOptions::default(),
+            )
+            .unwrap()
         })
         .collect();
     for (score, case) in scores.iter().zip(cases) {

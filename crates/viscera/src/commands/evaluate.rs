@@ -4,6 +4,7 @@ use crate::args::EvaluateArgs;
 use crate::exit::Outcome;
 use crate::printer::{Printer, Side};
 use viscera_io::write_json;
+use viscera_metrics::Metric;
 use viscera_pipeline::{Evaluation, evaluate};
 
 pub(super) fn run(args: &EvaluateArgs, printer: &Printer) -> anyhow::Result<Outcome> {
@@ -34,13 +35,13 @@ pub(super) fn table(evaluation: &Evaluation, printer: &Printer) {
     for (id, class) in &evaluation.summary.mean {
         rows.push(vec![
             evaluation.classes.get(id).cloned().unwrap_or_else(|| id.to_string()),
-            number(class.mean.dice, 4),
+            number(class.mean.get(Metric::Dice), 4),
             class.cases_scored.to_string(),
-            number(class.mean.volume_ref_ml, 1),
-            number(class.mean.volume_pred_ml, 1),
+            number(class.mean.get(Metric::VolumeRef), 1),
+            number(class.mean.get(Metric::VolumePred), 1),
         ]);
     }
     let mean = &evaluation.summary.foreground_mean;
-    rows.push(vec!["mean".to_owned(), number(mean.dice, 4)]);
+    rows.push(vec!["mean".to_owned(), number(mean.get(Metric::Dice), 4)]);
     printer.table(&[Side::Left, Side::Right, Side::Right, Side::Right, Side::Right], &rows);
 }
