@@ -143,6 +143,22 @@ impl Components {
         &self.components
     }
 
+    /// The voxels of all components as runs in memory order: the component's place in [`Self::list`] and the offsets of
+    /// its voxels in the data. Runs do not overlap and do not cross rows.
+    pub fn runs(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> + '_ {
+        let nx = self.shape[2];
+        self.row_starts.windows(2).enumerate().flat_map(move |(row, bounds)| {
+            (bounds[0] as usize..bounds[1] as usize).map(move |i| {
+                let run = self.runs[i];
+                let at = row * nx;
+                (
+                    self.component_of[i] as usize,
+                    at + run.start as usize..at + run.end as usize,
+                )
+            })
+        })
+    }
+
     /// Sets the voxels of every component for which `keep` is false to 0, and gives the erased components.
     ///
     /// `labels` is the map that the components were found in, or one derived from it: only voxels of erased components
@@ -328,6 +344,9 @@ mod tests {
         fn equals_flood_fill(labels in label_maps()) {
             let expected = flood(&labels);
             let found = components(&labels).unwrap();
+            let mut painted = vec![0; expected.len()];
+            found.runs().for_each(|(component, run)| painted[run].fill(component + 1));
+            prop_assert_eq!(&painted, &expected);
             prop_assert_eq!(found.list().len(), expected.iter().copied().max().unwrap_or(0));
             for (i, component) in found.list().iter().enumerate() {
                 // Keeping one component alone shows which voxels it has.
