@@ -10,16 +10,21 @@
 //! * [`Summary`] serialises to the shape of nnU-Net's `summary.json`, with `null` where nnU-Net writes `NaN` (which is
 //!   no JSON), and with a few more keys.
 
+mod calibration;
 mod error;
 mod flare;
+mod lesions;
 mod metric;
 mod options;
 mod overlap;
 mod score;
+pub mod stats;
 mod summary;
 
+pub use calibration::{Calibration, CalibrationRegion, ConfidenceCounts, DEFAULT_BINS, Reliability, ReliabilityBin};
 pub use error::MetricsError;
 pub use flare::{FlareEdition, FlareOptions, FlareScore};
+pub use lesions::{LesionCounts, LesionOptions, LesionSummary, lesion_counts};
 pub use metric::{Better, Metric};
 pub use options::{EmptyDistance, EmptyRule, ScoreOptions, Tolerances};
 pub use overlap::{Overlap, overlap_per_class};
