@@ -23,6 +23,16 @@ pub enum MetricsError {
         /// Largest difference per world axis that passes, in mm.
         tolerance_mm: f64,
     },
+    /// A class spans too many slices for the distances of its surface.
+    #[error("class {class} spans {slices} slices; distances of surfaces are measured up to {limit}")]
+    TooManySlices {
+        /// The class.
+        class: u8,
+        /// Slices from its first voxel to its last.
+        slices: usize,
+        /// The largest number that works.
+        limit: usize,
+    },
     /// A ranking table has not one value per system, case and metric.
     #[error("{systems} systems, {cases} cases and {metrics} metrics need another number of values than {found}")]
     TableSize {

@@ -20,6 +20,7 @@ mod overlap;
 mod score;
 pub mod stats;
 mod summary;
+mod surface;
 
 pub use calibration::{Calibration, CalibrationRegion, ConfidenceCounts, DEFAULT_BINS, Reliability, ReliabilityBin};
 pub use error::MetricsError;
@@ -30,3 +31,4 @@ pub use options::{EmptyDistance, EmptyRule, ScoreOptions, Tolerances};
 pub use overlap::{Overlap, overlap_per_class};
 pub use score::{CaseScore, ClassScore, GRID_TOLERANCE_MM, SurfaceScore, check_same_grid};
 pub use summary::{ClassMean, MeanScore, Summary};
+pub use surface::{SurfaceDistances, surface_distances};
