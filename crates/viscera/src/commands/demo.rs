@@ -6,7 +6,7 @@ use crate::exit::Outcome;
 use crate::printer::Printer;
 use serde::Serialize;
 use std::path::PathBuf;
-use viscera_image::phantom::PhantomConfig;
+use viscera_image::phantom::{FieldOfView, PhantomConfig};
 use viscera_io::InputCase;
 use viscera_pipeline::{Evaluation, JobOptions, Manifest, PhantomSet, SegmentOptions, Segmenter, segment_case};
 
@@ -26,6 +26,7 @@ pub(super) fn run(args: &DemoArgs, printer: &Printer) -> anyhow::Result<Outcome>
     let segmenter = Segmenter::new(super::models().load("default")?, &SegmentOptions::default())?;
     let config = PhantomConfig {
         spacing: Some(SPACING),
+        field_of_view: Some(FieldOfView::Abdomen),
         ..PhantomConfig::default()
     };
     let set = PhantomSet::create(&args.out.join("phantom"), 1, args.seed, config)?;
