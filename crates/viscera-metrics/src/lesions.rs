@@ -5,8 +5,9 @@
 //! matches it; a candidate is a true one when it matches at least one lesion, else a false positive. So one candidate
 //! over two lesions finds both and counts once in the precision; two candidates in one lesion find it once and are both
 //! true. This is the rule of autoPET's false positive and false negative volumes (Gatidis et al., *Nature Machine
-//! Intelligence* 6, 2024: any overlap; it joins voxels over faces and edges only). With a minimal IoU above 0.5 a match is
-//! one to one, as in panoptic quality (Kirillov et al., CVPR 2019). Lesions are not dilated before matching, as BraTS does.
+//! Intelligence* 6, 2024: any overlap; its components join over faces and edges only). With a minimal IoU above 0.5 a
+//! match is one to one, as in panoptic quality (Kirillov et al., CVPR 2019). BraTS dilates lesions before matching; here
+//! nothing is dilated.
 //!
 //! Small lesions are handled as COCO handles areas out of range: a lesion below the minimal volume is ignored, and so is a
 //! candidate that matches ignored lesions only, or that is itself below the minimal volume and matches nothing. What is

@@ -5,9 +5,10 @@ use serde_json::Value;
 use std::path::PathBuf;
 use viscera_image::{Geometry, LabelMap};
 use viscera_metrics::stats::{
-    Bootstrap, ZeroMethod, describe, kendall_tau_b, mean_ranks, percentile, wilcoxon_signed_rank,
+    Bootstrap, RankMetric, RankTable, ZeroMethod, describe, kendall_tau_b, mean_ranks, percentile, rank,
+    wilcoxon_signed_rank,
 };
-use viscera_metrics::{Calibration, LesionOptions, lesion_counts};
+use viscera_metrics::{Better, Calibration, LesionOptions, lesion_counts};
 
 fn golden(name: &str) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -91,6 +92,43 @@ fn ranks_and_correlations_equal_scipy() {
     for case in golden["tau"].as_array().unwrap() {
         let (a, b): (Vec<f64>, Vec<f64>) = (get(case, "a"), get(case, "b"));
         assert_near(kendall_tau_b(&a, &b).unwrap(), get(case, "tau"), 1e-14, "tau-b");
+    }
+}
+
+#[test]
+fn rankings_equal_scipy() {
+    for case in golden("metrics-stats")["ranking"].as_array().unwrap() {
+        let names = |key: &str| vec![String::new(); get(case, key)];
+        let better: Vec<Better> = get(case, "better");
+        let name = String::new;
+        let table = RankTable {
+            systems: names("systems"),
+            cases: names("cases"),
+            metrics: better
+                .into_iter()
+                .map(|better| RankMetric { name: name(), better })
+                .collect(),
+            values: get(case, "values"),
+        };
+        let bootstrap = Bootstrap {
+            resamples: 4000,
+            ..Bootstrap::default()
+        };
+        let found = rank(&table, get(case, "method"), &bootstrap).unwrap();
+        let column = |key: &str| get::<Vec<f64>>(case, key);
+        let (mean, std) = (column("resampled_mean"), column("resampled_std"));
+        for (i, system) in found.systems.iter().enumerate() {
+            assert_near(system.mean_rank, column("mean_rank")[i], 1e-13, "mean rank");
+            assert_near(system.rank, column("rank")[i], 0.0, "rank");
+            // Two independent bootstraps of 4000: five standard errors of their difference.
+            let resampled: f64 = (1..)
+                .zip(&system.frequencies)
+                .map(|(place, share)| f64::from(place) * share)
+                .sum();
+            assert_near(resampled, mean[i], 0.11 * std[i] + 1e-9, "resampled rank");
+        }
+        let stability = found.stability.unwrap();
+        assert_near(stability.mean_tau, get(case, "mean_tau"), 0.05, "mean tau");
     }
 }
 

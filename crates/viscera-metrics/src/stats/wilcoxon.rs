@@ -40,7 +40,7 @@ pub struct Wilcoxon {
 /// Two-sided signed-rank test that the differences `a[i] − b[i]` are symmetric about zero (Wilcoxon, *Biometrics
 /// Bulletin* 1(6), 1945).
 ///
-/// As `scipy.stats.wilcoxon(a, b, zero_method, correction=False, method="auto")` of SciPy 1.15 and later: the exact
+/// As `scipy.stats.wilcoxon(a, b, zero_method, correction=False, method="auto")` of SciPy 1.17: the exact
 /// distribution for up to 50 pairs without ties and zeros, and for up to 13 with them; else the normal approximation
 /// with correction for ties, without one for continuity. One thing differs: where all differences are 0, SciPy gives NaN
 /// above 13 pairs, this function p = 1 always.
