@@ -24,11 +24,11 @@ mod surface;
 
 pub use calibration::{Calibration, CalibrationRegion, ConfidenceCounts, DEFAULT_BINS, Reliability, ReliabilityBin};
 pub use error::MetricsError;
-pub use flare::{FlareEdition, FlareOptions, FlareScore};
+pub use flare::{FlareEdition, FlareOptions, FlareScore, flare_scores};
 pub use lesions::{LesionCounts, LesionOptions, LesionSummary, lesion_counts};
 pub use metric::{Better, Metric};
 pub use options::{EmptyDistance, EmptyRule, ScoreOptions, Tolerances};
 pub use overlap::{Overlap, overlap_per_class};
-pub use score::{CaseScore, ClassScore, GRID_TOLERANCE_MM, SurfaceScore, check_same_grid};
+pub use score::{CaseScore, ClassScore, GRID_TOLERANCE_MM, check_same_grid};
 pub use summary::{ClassMean, MeanScore, Summary};
-pub use surface::{SurfaceDistances, surface_distances};
+pub use surface::{SurfaceDistances, SurfaceScore, surface_distances};

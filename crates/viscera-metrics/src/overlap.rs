@@ -76,27 +76,16 @@ pub fn overlap_per_class(
     annotated: &AnnotatedClasses,
 ) -> Result<BTreeMap<u8, Overlap>, MetricsError> {
     check_same_grid(reference.geometry(), prediction.geometry())?;
-    let total = reference.data().len() as u64;
-    let histograms = reference
-        .data()
-        .par_chunks(CHUNK)
-        .zip(prediction.data().par_chunks(CHUNK))
-        .map(|(reference, prediction)| Histograms::of(reference, prediction))
-        .reduce(Histograms::default, Histograms::add);
-    let overlap = |class: u8| {
-        let at = usize::from(class);
-        let (tp, n_ref, n_pred) = (histograms.both[at], histograms.reference[at], histograms.prediction[at]);
-        let (fp, fn_) = (n_pred - tp, n_ref - tp);
-        Overlap {
-            tp,
-            fp,
-            fn_,
-            tn: total - tp - fp - fn_,
-            n_pred,
-            n_ref,
-        }
-    };
-    Ok(annotated.iter().map(|class| (class, overlap(class))).collect())
+    let histograms = Histograms::of_all(reference.data(), prediction.data());
+    Ok(annotated
+        .iter()
+        .map(|class| (class, histograms.overlap(class)))
+        .collect())
+}
+
+/// The overlap of one class in two equally long lists of voxels.
+pub(crate) fn overlap_of(reference: &[u8], prediction: &[u8], class: u8) -> Overlap {
+    Histograms::of_all(reference, prediction).overlap(class)
 }
 
 /// Voxels per label id: in the reference, in the prediction, and where both agree.
@@ -117,6 +106,29 @@ impl Default for Histograms {
 }
 
 impl Histograms {
+    fn of_all(reference: &[u8], prediction: &[u8]) -> Self {
+        reference
+            .par_chunks(CHUNK)
+            .zip(prediction.par_chunks(CHUNK))
+            .map(|(reference, prediction)| Self::of(reference, prediction))
+            .reduce(Self::default, Self::add)
+    }
+
+    fn overlap(&self, class: u8) -> Overlap {
+        let at = usize::from(class);
+        let (tp, n_ref, n_pred) = (self.both[at], self.reference[at], self.prediction[at]);
+        let (fp, fn_) = (n_pred - tp, n_ref - tp);
+        let total: u64 = self.reference.iter().sum();
+        Overlap {
+            tp,
+            fp,
+            fn_,
+            tn: total - tp - fp - fn_,
+            n_pred,
+            n_ref,
+        }
+    }
+
     fn of(reference: &[u8], prediction: &[u8]) -> Self {
         let mut counts = Self::default();
         let (reference_groups, reference_rest) = reference.as_chunks::<GROUP>();

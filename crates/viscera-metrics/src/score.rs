@@ -1,6 +1,7 @@
 //! The scores of one case.
 
-use crate::{EmptyRule, FlareScore, MetricsError, Overlap, ScoreOptions, overlap_per_class};
+use crate::surface::Pair;
+use crate::{EmptyRule, FlareScore, MetricsError, Overlap, ScoreOptions, SurfaceScore, overlap_per_class};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use viscera_image::{AnnotatedClasses, Geometry, LabelMap};
@@ -82,34 +83,6 @@ pub struct ClassScore {
     pub flare: Option<FlareScore>,
 }
 
-/// How far the surfaces of one class in reference and prediction lie apart.
-///
-/// Values are `None` where a mask is empty and no rule of [`ScoreOptions`] gives a value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SurfaceScore {
-    /// Tolerance of the surface Dice in mm.
-    #[serde(rename = "NSD_tolerance_mm")]
-    pub tolerance_mm: f64,
-    /// Surface Dice: the part of both surfaces that lies within the tolerance of the other, 0 to 1.
-    #[serde(rename = "NSD")]
-    pub nsd: Option<f64>,
-    /// Hausdorff distance in mm: the largest distance of either surface from the other.
-    #[serde(rename = "HD")]
-    pub hausdorff_mm: Option<f64>,
-    /// 95th percentile instead of the largest distance, in mm.
-    #[serde(rename = "HD95")]
-    pub hausdorff95_mm: Option<f64>,
-    /// Average distance of both surfaces from the other, weighted by area, in mm.
-    #[serde(rename = "ASSD")]
-    pub assd_mm: Option<f64>,
-    /// Average distance of the reference's surface from the prediction's, in mm.
-    #[serde(rename = "ASD_ref_to_pred")]
-    pub ref_to_pred_mm: Option<f64>,
-    /// Average distance of the prediction's surface from the reference's, in mm.
-    #[serde(rename = "ASD_pred_to_ref")]
-    pub pred_to_ref_mm: Option<f64>,
-}
-
 /// The scores of one case: an entry of nnU-Net's `metric_per_case`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaseScore {
@@ -126,10 +99,13 @@ impl CaseScore {
     ///
     /// `annotated` names every class that was drawn in this reference, whether or not it occurs; see the crate's
     /// documentation for the rules. Volumes are voxel counts times the reference's voxel volume. The two names are
-    /// stored as they are.
+    /// stored as they are. Distances need two bytes per voxel of the largest class's box, see [`surface_distances`].
     ///
     /// # Errors
-    /// [`MetricsError::ShapeMismatch`] or [`MetricsError::PlaceMismatch`] from [`check_same_grid`].
+    /// [`MetricsError::ShapeMismatch`] or [`MetricsError::PlaceMismatch`] from [`check_same_grid`],
+    /// [`MetricsError::TooManySlices`] from [`surface_distances`].
+    ///
+    /// [`surface_distances`]: crate::surface_distances
     pub fn measure(
         reference_file: impl Into<String>,
         prediction_file: impl Into<String>,
@@ -138,27 +114,38 @@ impl CaseScore {
         annotated: &AnnotatedClasses,
         options: &ScoreOptions,
     ) -> Result<Self, MetricsError> {
-        let empty_ratio = (options.both_empty == EmptyRule::One).then_some(1.0);
         let ml = reference.geometry().voxel_volume_mm3() / 1000.0;
-        let metrics = overlap_per_class(reference, prediction, annotated)?
-            .into_iter()
-            .map(|(class, overlap)| {
-                let (n_ref, n_pred) = (overlap.n_ref as f64, overlap.n_pred as f64);
-                let score = ClassScore {
-                    dice: overlap.dice().or(empty_ratio),
-                    jaccard: overlap.jaccard().or(empty_ratio),
-                    overlap,
-                    volume_ref_ml: n_ref * ml,
-                    volume_pred_ml: n_pred * ml,
-                    relative_volume_error: (overlap.n_ref > 0).then(|| (n_pred - n_ref) / n_ref),
-                    sensitivity: overlap.sensitivity(),
-                    precision: overlap.precision(),
-                    surface: None,
-                    flare: None,
-                };
-                (class, score)
-            })
-            .collect();
+        let empty_ratio = (options.both_empty == EmptyRule::One).then_some(1.0);
+        let overlaps = overlap_per_class(reference, prediction, annotated)?;
+        let wants_bounds = options.surface || options.flare.is_some();
+        let pair = wants_bounds.then(|| Pair::of(reference, prediction));
+        let mut metrics = BTreeMap::new();
+        for (class, overlap) in overlaps {
+            let (mut surface, mut flare) = (None, None);
+            if let Some(pair) = &pair {
+                let distances = if options.surface { pair.distances(class)? } else { None };
+                if options.surface {
+                    surface = Some(SurfaceScore::of(distances.as_ref(), &overlap, pair, class, options));
+                }
+                if let Some(rules) = options.flare {
+                    flare = rules.score(pair, class, &overlap, distances.as_ref())?;
+                }
+            }
+            let (n_ref, n_pred) = (overlap.n_ref as f64, overlap.n_pred as f64);
+            let score = ClassScore {
+                dice: overlap.dice().or(empty_ratio),
+                jaccard: overlap.jaccard().or(empty_ratio),
+                overlap,
+                volume_ref_ml: n_ref * ml,
+                volume_pred_ml: n_pred * ml,
+                relative_volume_error: (overlap.n_ref > 0).then(|| (n_pred - n_ref) / n_ref),
+                sensitivity: overlap.sensitivity(),
+                precision: overlap.precision(),
+                surface,
+                flare,
+            };
+            metrics.insert(class, score);
+        }
         Ok(Self {
             reference_file: reference_file.into(),
             prediction_file: prediction_file.into(),

@@ -10,8 +10,12 @@ mod bounds;
 mod corners;
 mod envelope;
 mod nearest;
+mod pair;
+mod score;
 
-pub(crate) use bounds::{ClassBounds, union};
+pub use score::SurfaceScore;
+
+pub(crate) use pair::Pair;
 
 use crate::{MetricsError, check_same_grid};
 use corners::Mask;
@@ -42,14 +46,7 @@ pub fn surface_distances(
     class: u8,
 ) -> Result<Option<SurfaceDistances>, MetricsError> {
     check_same_grid(reference.geometry(), prediction.geometry())?;
-    let bounds = union(
-        ClassBounds::of(reference).of_class(class),
-        ClassBounds::of(prediction).of_class(class),
-    );
-    let spacing = reference.geometry().spacing;
-    bounds
-        .map(|bounds| SurfaceDistances::within(reference, prediction, class, bounds, spacing))
-        .transpose()
+    Pair::of(reference, prediction).distances(class)
 }
 
 impl SurfaceDistances {
