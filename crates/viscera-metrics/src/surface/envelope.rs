@@ -1,6 +1,10 @@
 //! Squared distances along a line: the lower envelope of parabolas (Felzenszwalb and Huttenlocher, "Distance transforms
 //! of sampled functions", Theory of Computing 8, 2012).
 
+/// How far rounding may move the place where two parabolas meet, in steps. Parabolas that meet within it of a place are
+/// compared there, so that among nearly equal distances the smallest wins: a tolerance may lie between them.
+const SLACK: f64 = 1e-6;
+
 /// The lower envelope of the parabolas `f(i) + ((x - i) step)²` over whole numbers `i`.
 #[derive(Default)]
 pub(super) struct Envelope {
@@ -26,7 +30,7 @@ impl Envelope {
                     break f64::NEG_INFINITY;
                 };
                 let meet = 0.5 * (at + last.at) + (height - last.height) * scale / (at - last.at);
-                if meet > last.from {
+                if meet > last.from - SLACK {
                     break meet;
                 }
                 self.parts.pop();
@@ -40,13 +44,17 @@ impl Envelope {
         let mut part = 0;
         for place in places {
             let x = place as f64;
-            while self.parts.get(part + 1).is_some_and(|next| next.from <= x) {
+            while self.parts.get(part + 1).is_some_and(|next| next.from <= x - SLACK) {
                 part += 1;
             }
-            let value = self.parts.get(part).map_or(f64::INFINITY, |part| {
+            let mut value = f64::INFINITY;
+            for (at, part) in self.parts[part.min(self.parts.len())..].iter().enumerate() {
+                if at > 0 && part.from > x + SLACK {
+                    break;
+                }
                 let along = (x - part.at) * step;
-                part.height + along * along
-            });
+                value = value.min(part.height + along * along);
+            }
             put(place, value);
         }
     }
@@ -57,6 +65,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn nearly_equal_parabolas_give_the_lower_one() {
+        // At 3 both are 9, but for the last bit: whichever comes first, the value is exactly 9.
+        let (step, above) = (f64::from(0.8_f32), f64::from(0.9_f32) * 2.0);
+        let mut heights = [f64::INFINITY; 7];
+        (heights[0], heights[3]) = (above * above, 9.0);
+        for reversed in [false, true] {
+            let mut envelope = Envelope::default();
+            if reversed {
+                heights.reverse();
+            }
+            envelope.build(heights.iter().copied(), step);
+            envelope.values(step, [3].into_iter(), |_, value| assert_eq!(value, 9.0));
+        }
+    }
+
     proptest! {
         #[test]
         fn is_the_smallest_of_all_parabolas(
@@ -65,7 +89,7 @@ mod tests {
         ) {
             let heights: Vec<f64> = heights.iter().map(|h| h.map_or(f64::INFINITY, f64::from)).collect();
             let mut envelope = Envelope::default();
-            envelope.build([1.0, 2.0].into_iter(), 1.0);
+            envelope.build([1.0, 2.0].into_iter(), 1.0); // what a use before left behind must not matter
             envelope.build(heights.iter().copied(), step);
             let mut places = Vec::new();
             envelope.values(step, 0..heights.len(), |place, value| {
