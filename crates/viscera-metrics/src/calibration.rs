@@ -1,10 +1,10 @@
 //! Calibration: whether voxels labelled with a confidence of 80 % are right in 80 % of the cases.
 //!
-//! Confidence is the probability of the winning class, stored as a byte `q` on the grid of the label map: `q / 255`. Voxels
-//! are counted per predicted class and byte, right ones and wrong ones apart, so nothing is lost in binning, cases merge
-//! exactly, and all results come from whole numbers. From the winning class alone follow the top-label measures only:
-//! expected and maximum calibration error (Naeini et al., AAAI 2015; Guo et al., ICML 2017) and the Brier score of being
-//! right (Brier, *Monthly Weather Review* 78(1), 1950); not the Brier score over all classes.
+//! Confidence is the probability of the winning class, stored as a byte `q` on the grid of the label map: `q / 255`.
+//! Voxels are counted per predicted class and byte, right ones and wrong ones apart, so nothing is lost in binning,
+//! cases merge exactly, and all results come from whole numbers. From the winning class alone follow the top-label
+//! measures only: expected and maximum calibration error (Naeini et al., AAAI 2015; Guo et al., ICML 2017) and the
+//! Brier score of being right (Brier, *Monthly Weather Review* 78(1), 1950); not the Brier score over all classes.
 
 use crate::{MetricsError, check_same_grid};
 use rayon::prelude::*;
@@ -49,12 +49,12 @@ impl Calibration {
     /// Counts the voxels of one case.
     ///
     /// A voxel is right when the prediction's class is the reference's. Voxels predicted as a class that the reference
-    /// does not annotate are left out, since nobody knows whether they are right; in the reference such classes count as
-    /// background. `confidence` holds the probability of the predicted class times 255, on the same grid.
+    /// does not annotate are left out, since nobody knows whether they are right; in the reference such classes count
+    /// as background. `confidence` holds the probability of the predicted class times 255, on the same grid.
     ///
     /// # Errors
-    /// [`MetricsError::ShapeMismatch`] or [`MetricsError::PlaceMismatch`] from [`check_same_grid`], of the prediction or of
-    /// the confidence.
+    /// [`MetricsError::ShapeMismatch`] or [`MetricsError::PlaceMismatch`] from [`check_same_grid`], of the prediction
+    /// or of the confidence.
     pub fn measure(
         reference: &LabelMap,
         prediction: &LabelMap,

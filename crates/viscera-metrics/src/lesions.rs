@@ -1,17 +1,17 @@
 //! Lesion-wise detection: whether each lesion was found, and how many were made up.
 //!
-//! Lesions are the 26-connected components of one class in the reference; candidates are those of the prediction. A lesion
-//! and a candidate match when they overlap enough ([`LesionOptions`]). A lesion is found when at least one candidate
-//! matches it; a candidate is a true one when it matches at least one lesion, else a false positive. So one candidate
-//! over two lesions finds both and counts once in the precision; two candidates in one lesion find it once and are both
-//! true. This is the rule of autoPET's false positive and false negative volumes (Gatidis et al., *Nature Machine
-//! Intelligence* 6, 2024: any overlap; its components join over faces and edges only). With a minimal IoU above 0.5 a
-//! match is one to one, as in panoptic quality (Kirillov et al., CVPR 2019). BraTS dilates lesions before matching; here
-//! nothing is dilated.
+//! Lesions are the 26-connected components of one class in the reference; candidates are those of the prediction. A
+//! lesion and a candidate match when they overlap enough ([`LesionOptions`]). A lesion is found when at least one
+//! candidate matches it; a candidate is a true one when it matches at least one lesion, else a false positive. So one
+//! candidate over two lesions finds both and counts once in the precision; two candidates in one lesion find it once
+//! and are both true. This is the rule of autoPET's false positive and false negative volumes (Gatidis et al., *Nature
+//! Machine Intelligence* 6, 2024: any overlap; its components join over faces and edges only). With a minimal IoU above
+//! 0.5 a match is one to one, as in panoptic quality (Kirillov et al., CVPR 2019). BraTS dilates lesions before
+//! matching; here nothing is dilated.
 //!
-//! Small lesions are handled as COCO handles areas out of range: a lesion below the minimal volume is ignored, and so is a
-//! candidate that matches ignored lesions only, or that is itself below the minimal volume and matches nothing. What is
-//! ignored counts nowhere.
+//! Small lesions are handled as COCO handles areas out of range: a lesion below the minimal volume is ignored, and so
+//! is a candidate that matches ignored lesions only, or that is itself below the minimal volume and matches nothing.
+//! What is ignored counts nowhere.
 
 use crate::{MetricsError, check_same_grid};
 use serde::{Deserialize, Serialize};
@@ -100,8 +100,8 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// Counts found, missed and made up lesions of `class` in one case. Whether the reference annotates the class is for the
-/// caller to know.
+/// Counts found, missed and made up lesions of `class` in one case. Whether the reference annotates the class is for
+/// the caller to know.
 ///
 /// Takes about one byte per voxel of the box around the class in both label maps.
 ///
@@ -117,8 +117,8 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 /// ```
 ///
 /// # Errors
-/// [`MetricsError::ShapeMismatch`] or [`MetricsError::PlaceMismatch`] from [`check_same_grid`]; [`MetricsError::Image`] when
-/// the class reaches over a box of 2³² voxels or more.
+/// [`MetricsError::ShapeMismatch`] or [`MetricsError::PlaceMismatch`] from [`check_same_grid`]; [`MetricsError::Image`]
+/// when the class reaches over a box of 2³² voxels or more.
 pub fn lesion_counts(
     reference: &LabelMap,
     prediction: &LabelMap,
@@ -328,7 +328,8 @@ mod tests {
             min_volume_mm3: 20.0, // two voxels
             ..LesionOptions::default()
         };
-        // A small lesion with a large candidate; a large lesion found by one voxel; one voxel and two voxels of nothing.
+        // A small lesion with a large candidate; a large lesion found by one voxel; one voxel and two voxels of
+        // nothing.
         let reference = [0, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0];
         let prediction = [1, 1, 0, 0, 0, 1, 0, 1, 0, 1, 1];
         assert_eq!(numbers(&count(&reference, &prediction, options)), [1, 1, 2, 1, 1, 2]);

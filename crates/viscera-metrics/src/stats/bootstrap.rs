@@ -33,8 +33,8 @@ impl Default for Bootstrap {
 }
 
 impl Bootstrap {
-    /// Calls `statistic` with the drawn indices (each below `n`, `n` of them) of every resample, in parallel; the results
-    /// stand in the order of the resamples. `n` must not be 0.
+    /// Calls `statistic` with the drawn indices (each below `n`, `n` of them) of every resample, in parallel; the
+    /// results stand in the order of the resamples. `n` must not be 0.
     pub(super) fn map<T: Send>(&self, n: usize, statistic: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
         let resample = |drawn: &mut Vec<usize>, i: u32| {
             let mut rng = ChaCha8Rng::seed_from_u64(self.seed);

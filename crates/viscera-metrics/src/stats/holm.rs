@@ -2,8 +2,8 @@
 
 /// P values adjusted by Holm's step-down method (*Scandinavian Journal of Statistics* 6(2), 1979), in the order given.
 ///
-/// Controls the chance of even one false finding among all tests, whatever their dependence; never above 1. A NaN stands
-/// for a test that could not be made: it stays NaN and does not count as a test.
+/// Controls the chance of even one false finding among all tests, whatever their dependence; never above 1. A NaN
+/// stands for a test that could not be made: it stays NaN and does not count as a test.
 #[must_use]
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut by_size: Vec<usize> = (0..p.len()).filter(|&i| !p[i].is_nan()).collect();

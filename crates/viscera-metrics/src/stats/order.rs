@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-/// The quantile `q` (0 to 1, clamped) of values that are already sorted upwards; `None` when there are none or `q` is NaN.
+/// The quantile `q` (0 to 1, clamped) of values that are already sorted upwards; `None` when there are none or `q` is
+/// NaN.
 ///
 /// Linear between the two nearest values, as `numpy.percentile` by default (type 7 of Hyndman and Fan, *The American
 /// Statistician* 50(4), 1996).

@@ -31,7 +31,8 @@ pub struct RankTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RankMethod {
-    /// Rank the systems for each case and metric, then average the ranks ("rank then aggregate", as the FLARE challenges).
+    /// Rank the systems for each case and metric, then average the ranks ("rank then aggregate", as the FLARE
+    /// challenges).
     #[default]
     PerCase,
     /// Average each metric over the cases, rank the systems for each metric, then average the ranks ("aggregate then
@@ -79,12 +80,13 @@ pub struct RankStability {
     pub resamples: usize,
 }
 
-/// Ranks systems and tests the ranking by resampling the cases (Wiesenfarth et al., *Scientific Reports* 11:2369, 2021).
+/// Ranks systems and tests the ranking by resampling the cases (Wiesenfarth et al., *Scientific Reports* 11:2369,
+/// 2021).
 ///
 /// Ties share the mean rank everywhere. A value that only some systems lack ranks behind all values: `PerCase` puts the
 /// systems without it last in that case and metric; `OfMean` puts a system that lacks more values of a metric behind
-/// those that lack fewer. A case and metric that no system has a value for is left out. Every case and metric with values
-/// weighs the same. Without any value all systems tie.
+/// those that lack fewer. A case and metric that no system has a value for is left out. Every case and metric with
+/// values weighs the same. Without any value all systems tie.
 ///
 /// ```
 /// use viscera_metrics::{Better, stats::{rank, Bootstrap, RankMethod, RankMetric, RankTable}};

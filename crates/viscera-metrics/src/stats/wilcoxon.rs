@@ -42,8 +42,8 @@ pub struct Wilcoxon {
 ///
 /// As `scipy.stats.wilcoxon(a, b, zero_method, correction=False, method="auto")` of SciPy 1.17: the exact
 /// distribution for up to 50 pairs without ties and zeros, and for up to 13 with them; else the normal approximation
-/// with correction for ties, without one for continuity. One thing differs: where all differences are 0, SciPy gives NaN
-/// above 13 pairs, this function p = 1 always.
+/// with correction for ties, without one for continuity. One thing differs: where all differences are 0, SciPy gives
+/// NaN above 13 pairs, this function p = 1 always.
 ///
 /// `None` when the lengths differ, there are no pairs, or a difference is NaN or infinite.
 #[must_use]
@@ -82,8 +82,8 @@ pub fn wilcoxon_signed_rank(a: &[f64], b: &[f64], zero: ZeroMethod) -> Option<Wi
     let p = if exact {
         exact_p(&nonzero, statistic)
     } else {
-        // The variance of the rank sum is the sum of the squared ranks over 4, which is Cureton's formula (JASA 62, 1967)
-        // with the corrections for ties and for Pratt's zeros in it.
+        // The variance of the rank sum is the sum of the squared ranks over 4, which is Cureton's formula (JASA 62,
+        // 1967) with the corrections for ties and for Pratt's zeros in it.
         let expected = nonzero.iter().sum::<f64>() / 2.0;
         let variance = nonzero.iter().map(|rank| rank * rank).sum::<f64>() / 4.0;
         erfc((expected - statistic) / variance.sqrt() / SQRT_2)
