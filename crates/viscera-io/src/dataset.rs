@@ -111,7 +111,6 @@ impl DatasetJson {
     /// [`DatasetFault::BadLabelId`] for a region or an id outside 0..=255, [`IoError::Image`] when ids or names come
     /// twice; `path` names the file in errors.
     fn label_table(&self, path: &Path) -> Result<LabelTable, IoError> {
-        let flare = LabelTable::flare14();
         let mut entries = Vec::new();
         for (name, ids) in self.labels.iter().filter(|(name, _)| name != "ignore") {
             let id = match ids {
@@ -123,8 +122,7 @@ impl DatasetJson {
                 fault(path, DatasetFault::BadLabelId { name, found })
             })?;
             if id > 0 {
-                let rgb = flare.by_name(name).map_or_else(|| colour(id), |e| e.rgb);
-                let name = name.clone();
+                let (name, rgb) = (name.clone(), class_colour(name, id));
                 entries.push(LabelEntry { id, name, rgb });
             }
         }
@@ -132,8 +130,13 @@ impl DatasetJson {
     }
 }
 
-/// A colour by the golden angle of hue, so that neighbouring ids differ much.
-fn colour(id: u8) -> [u8; 3] {
+/// The colour `[red, green, blue]` of a class in pictures: FLARE's classes have their own by name, others one by their
+/// id, with hues by the golden angle, so that neighbouring ids differ much.
+#[must_use]
+pub fn class_colour(name: &str, id: u8) -> [u8; 3] {
+    if let Some(entry) = LabelTable::flare14().by_name(name) {
+        return entry.rgb;
+    }
     let sector = f64::from(id) * 137.507_764 / 60.0;
     [0.0, 4.0, 2.0].map(|shift: f64| {
         let distance = ((sector + shift) % 6.0 - 3.0).abs() - 1.0;

@@ -37,11 +37,11 @@ mod png;
 mod warning;
 
 pub use atomic::{atomic_write, write_json};
-pub use dataset::{Annotations, Case, Classes, Dataset, DatasetJson, LabelIds, Split};
+pub use dataset::{Annotations, Case, Classes, Dataset, DatasetJson, LabelIds, Split, class_colour};
 pub use error::{DatasetFault, IoError, NiftiFault};
 pub use inputs::{InputCase, case_name, expand_inputs};
 pub use nifti::{
     Image, NiftiVersion, ReadImage, ReadOptions, SourceHeader, read_image, read_label_map, write_image, write_label_map,
 };
-pub use png::write_png;
+pub use png::{Pixels, png_bytes, write_png};
 pub use warning::Warning;

@@ -3,6 +3,49 @@
 use crate::{IoError, atomic_write};
 use std::path::Path;
 
+/// The bytes of a picture, 8 bits a sample, row after row from the top left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pixels<'a> {
+    /// One byte per pixel.
+    Grey(&'a [u8]),
+    /// Red, green, blue per pixel.
+    Rgb(&'a [u8]),
+}
+
+/// A picture as the bytes of a PNG file.
+///
+/// # Errors
+/// [`IoError::PictureSize`] when there is not one sample (or three) per pixel or a side is 0.
+pub fn png_bytes(width: usize, height: usize, pixels: Pixels<'_>) -> Result<Vec<u8>, IoError> {
+    let (colour, samples, bytes) = match pixels {
+        Pixels::Grey(bytes) => (png::ColorType::Grayscale, 1, bytes),
+        Pixels::Rgb(bytes) => (png::ColorType::Rgb, 3, bytes),
+    };
+    let wrong_size = || IoError::PictureSize {
+        width,
+        height,
+        found: bytes.len(),
+    };
+    let expected = width.checked_mul(height).and_then(|n| n.checked_mul(samples));
+    if expected != Some(bytes.len()) || bytes.is_empty() {
+        return Err(wrong_size());
+    }
+    let (Ok(w), Ok(h)) = (u32::try_from(width), u32::try_from(height)) else {
+        return Err(wrong_size());
+    };
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, w, h);
+    encoder.set_color(colour);
+    encoder.set_depth(png::BitDepth::Eight);
+    // Into memory, so that only the size could be refused.
+    let written = encoder.write_header().and_then(|mut writer| {
+        writer.write_image_data(bytes)?;
+        writer.finish()
+    });
+    written.map_err(|_| wrong_size())?;
+    Ok(file)
+}
+
 /// Writes an 8-bit RGB picture as PNG.
 ///
 /// `rgb` has three bytes per pixel, row after row from the top left.
@@ -11,27 +54,8 @@ use std::path::Path;
 /// [`IoError::PictureSize`] when `rgb` does not have `3 · width · height` bytes or a side is 0;
 /// [`IoError::Write`] when the system refuses.
 pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> Result<(), IoError> {
-    let wrong_size = || IoError::PictureSize {
-        width,
-        height,
-        found: rgb.len(),
-    };
-    let bytes = width.checked_mul(height).and_then(|n| n.checked_mul(3));
-    if bytes != Some(rgb.len()) || rgb.is_empty() {
-        return Err(wrong_size());
-    }
-    let (w, h) = (u32::try_from(width), u32::try_from(height));
-    let (Ok(w), Ok(h)) = (w, h) else {
-        return Err(wrong_size());
-    };
-    atomic_write(path, |file| {
-        let mut encoder = png::Encoder::new(file, w, h);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header().map_err(std::io::Error::other)?;
-        writer.write_image_data(rgb).map_err(std::io::Error::other)?;
-        writer.finish().map_err(std::io::Error::other)
-    })
+    let bytes = png_bytes(width, height, Pixels::Rgb(rgb))?;
+    atomic_write(path, |file| file.write_all(&bytes))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use viscera_image::ImageError;
 use viscera_io::IoError;
-use viscera_metrics::MetricsError;
 use viscera_net::NetError;
 
 /// Errors of this crate.
@@ -81,23 +80,6 @@ pub enum PipelineError {
         stage: String,
         /// Why.
         source: NetError,
-    },
-    /// Reference and prediction that cannot be compared.
-    #[error("case \"{case}\" cannot be measured")]
-    Measure {
-        /// The case.
-        case: String,
-        /// Why.
-        source: MetricsError,
-    },
-    /// Folders of references and predictions without a common case.
-    #[error("no prediction has the name of a reference: {reference} and {prediction}",
-            reference = reference.display(), prediction = prediction.display())]
-    NothingToCompare {
-        /// Folder of references.
-        reference: PathBuf,
-        /// Folder of predictions.
-        prediction: PathBuf,
     },
     /// The label map would replace the scan it was made from.
     #[error("the label map would replace the scan itself: {path}", path = path.display())]

@@ -3,7 +3,6 @@
 mod check;
 mod decide;
 mod error;
-mod evaluate;
 mod hash;
 mod inspect;
 mod job;
@@ -25,7 +24,6 @@ mod warning;
 pub use check::not_hounsfield;
 pub use decide::Decision;
 pub use error::PipelineError;
-pub use evaluate::{Evaluation, evaluate};
 pub use inspect::{Inspection, inspect};
 pub use job::{GridFacts, JobOptions, Manifest, ModelFacts, segment_case, write_statistics};
 pub use localise::{Localised, Roi};

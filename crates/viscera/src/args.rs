@@ -1,7 +1,9 @@
 //! What can be typed.
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
+use viscera_metrics::Metric;
 
 /// Segments abdominal CT: organ masks, volumes and a report. For research, not for diagnosis.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     Segment(SegmentArgs),
     /// Score predictions against references; classes that the reference does not annotate are left out.
     Evaluate(EvaluateArgs),
+    /// Compare results of `evaluate`: test two against each other, rank many.
+    Compare(CompareArgs),
     /// Make synthetic abdominal CT with exact masks, as an nnU-Net data set.
     Phantom(PhantomArgs),
     /// Say what a file holds: geometry, histogram of HU, warnings.
@@ -43,6 +47,9 @@ pub(crate) enum Command {
     /// Train the networks of a recipe on an nnU-Net data set; writes checkpoints, a log, and model.safetensors.
     #[cfg(feature = "train")]
     Train(TrainArgs),
+    /// Measure time, processor, memory and GPU memory of a command, whichever it is, sampled as FLARE does.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Make a phantom, segment it with the default model, score the result, leave the pictures.
     Demo(DemoArgs),
 }
@@ -97,9 +104,88 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
     pub(crate) classes: Option<Vec<String>>,
 
-    /// Write all scores to this file, in the shape of nnU-Net's summary.json.
-    #[arg(short, long, value_name = "FILE")]
+    /// Folder for summary.json (in nnU-Net's form), metrics.csv and report.html; older ones are replaced.
+    #[arg(short, long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+
+    /// Score by the rules of a FLARE challenge as well, quirks included.
+    #[arg(long, value_name = "YEAR")]
+    pub(crate) flare: Option<FlareYear>,
+
+    /// With --flare: keep the last slice of aorta, vena cava and oesophagus, which the official scripts leave out.
+    #[arg(long, requires = "flare")]
+    pub(crate) inclusive: bool,
+
+    /// Leave out surface Dice and distances, which take most of the time.
+    #[arg(long)]
+    pub(crate) no_surface: bool,
+
+    /// Tolerance of the surface Dice in mm: one for all, or by class as liver=5,spleen=3 [default: FLARE22's per organ,
+    /// 2 for others].
+    #[arg(long, value_name = "MM|NAME=MM,...", value_delimiter = ',', value_parser = tolerance)]
+    pub(crate) tolerance: Vec<(Option<String>, f64)>,
+
+    /// What a class counts that is empty in both reference and prediction.
+    #[arg(long, value_name = "RULE", default_value = "skip")]
+    pub(crate) both_empty: BothEmpty,
+
+    /// Bring predictions that lie on another grid to the reference's, by nearest neighbour.
+    #[arg(long)]
+    pub(crate) resample_prediction: bool,
+
+    /// Group the cases by this column of the case table; may be given several times.
+    #[arg(long, value_name = "COLUMN", requires = "cases")]
+    pub(crate) by: Vec<String>,
+
+    /// Table of cases (CSV with a column "case") for --by.
+    #[arg(long, value_name = "TABLE.csv", requires = "by")]
+    pub(crate) cases: Option<PathBuf>,
+
+    /// The class whose connected components are lesions, for lesion-wise detection [default: tumour, where annotated].
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) lesions: Option<String>,
+
+    /// CTs for the report's pictures, joined by name (nnU-Net's _0000 is stripped) [default: imagesTr beside labelsTr].
+    #[arg(long, value_name = "DIR", requires = "out")]
+    pub(crate) images: Option<PathBuf>,
+}
+
+/// A FLARE challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FlareYear {
+    /// Liver, kidneys, spleen, pancreas at 1 mm.
+    #[value(name = "21")]
+    Flare21,
+    /// 13 organs.
+    #[value(name = "22")]
+    Flare22,
+    /// 13 organs and the lesion.
+    #[value(name = "23")]
+    Flare23,
+}
+
+/// What a class counts that is empty in both label maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BothEmpty {
+    /// Nothing: it is in no mean.
+    Skip,
+    /// As right: ratios 1, distances 0.
+    One,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompareArgs {
+    /// Folders that `evaluate -o` wrote, or their metrics.csv; two or more.
+    #[arg(required = true, num_args = 2.., value_name = "RESULT")]
+    pub(crate) results: Vec<PathBuf>,
+
+    /// Folder for comparison.json, comparison.csv and comparison.html.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Measures to compare, as the columns of metrics.csv are called.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "Dice,NSD", value_parser = measure)]
+    pub(crate) metrics: Vec<Metric>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -176,6 +262,69 @@ pub(crate) enum ModelCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Measure a command and all its descendants; its exit code is passed on, the table goes to standard error.
+    Run(BenchRunArgs),
+    /// Measure `viscera segment`, each case in a process of its own, one at a time.
+    Segment(BenchSegmentArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchSettings {
+    /// Seconds between readings.
+    #[arg(long, default_value_t = 0.1, value_name = "S", value_parser = seconds)]
+    pub(crate) interval: f64,
+
+    /// Run so many times; tables then show the median.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) runs: u32,
+
+    /// Seconds to watch the idle system before each start; 0 is not at all.
+    #[arg(long, default_value_t = 0.5, value_name = "S", value_parser = seconds)]
+    pub(crate) baseline: f64,
+
+    /// GPU to read, by NVML's count [default: the first, if there is one].
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) gpu: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchRunArgs {
+    #[command(flatten)]
+    pub(crate) settings: BenchSettings,
+
+    /// Write all readings to this file, as JSON.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Program and arguments. With --json, what it prints goes to standard error.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchSegmentArgs {
+    /// NIfTI files, or folders of them.
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// Folder for the results and CASE.bench.json [default: a temporary one, without files].
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Model: a name from `viscera model list`, or a file.
+    #[arg(long, default_value = "default", value_name = "NAME|PATH")]
+    pub(crate) model: OsString,
+
+    #[command(flatten)]
+    pub(crate) settings: BenchSettings,
+
+    /// More arguments for `viscera segment`, after `--`.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    pub(crate) rest: Vec<OsString>,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// Folder for everything.
@@ -248,6 +397,15 @@ fn device(text: &str) -> Result<viscera_train::Device, String> {
         .ok_or_else(|| format!("there are {}", known()))
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "no number".to_owned())?;
+    if (0.0..=3600.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("seconds lie between 0 and 3600".to_owned())
+    }
+}
+
 /// Three numbers joined by commas.
 fn triple<T: std::str::FromStr>(text: &str) -> Result<[T; 3], String> {
     let parts: Vec<T> = text
@@ -293,4 +451,24 @@ mod tests {
         assert!(spacing("1,1").is_err() && spacing("1,1,0").is_err() && spacing("1,1,NaN").is_err());
         assert!(shape("8,8,4000").is_err() && shape("8,8,x").is_err());
     }
+}
+
+/// `MM` or `NAME=MM`.
+fn tolerance(text: &str) -> Result<(Option<String>, f64), String> {
+    let (name, mm) = match text.rsplit_once('=') {
+        Some((name, mm)) => (Some(name.trim().to_owned()), mm),
+        None => (None, text),
+    };
+    let mm = mm.trim().parse().map_err(|_| format!("\"{mm}\" is no number of mm"))?;
+    Ok((name, mm))
+}
+
+/// A measure by its name in files.
+fn measure(text: &str) -> Result<Metric, String> {
+    let judged = || Metric::ALL.iter().filter(|m| m.better().is_some());
+    let found = judged().find(|m| m.key() == text).copied();
+    found.ok_or_else(|| {
+        let known: Vec<&str> = judged().map(|m| m.key()).collect();
+        format!("there are {}", known.join(", "))
+    })
 }

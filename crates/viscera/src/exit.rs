@@ -2,8 +2,10 @@
 //! 4 device or memory. (130 is the shell's for an interrupted run.)
 
 use std::process::ExitCode;
+use viscera_evaluate::EvaluateError;
 use viscera_image::ImageError;
 use viscera_io::{IoError, NiftiFault};
+use viscera_monitor::MonitorError;
 use viscera_pipeline::PipelineError;
 #[cfg(feature = "train")]
 use viscera_train::TrainError;
@@ -20,6 +22,8 @@ pub(crate) enum Outcome {
     Done,
     /// Some cases failed; each was reported.
     FailedCases,
+    /// A command that was measured ended with this code, which is passed on.
+    Command(u8),
 }
 
 impl Outcome {
@@ -27,6 +31,7 @@ impl Outcome {
         match self {
             Self::Done => ExitCode::SUCCESS,
             Self::FailedCases => ExitCode::from(FAILED_CASES),
+            Self::Command(code) => ExitCode::from(code),
         }
     }
 }
@@ -36,6 +41,9 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
     let found = error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<PipelineError>() {
             return Some(of_pipeline(error));
+        }
+        if let Some(error) = cause.downcast_ref::<EvaluateError>() {
+            return Some(of_evaluation(error));
         }
         #[cfg(feature = "train")]
         if let Some(error) = cause.downcast_ref::<TrainError>() {
@@ -48,10 +56,20 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
 
 fn of_pipeline(error: &PipelineError) -> u8 {
     match error {
-        PipelineError::NotHounsfield { .. } | PipelineError::File { .. } | PipelineError::Measure { .. } => INPUT,
+        PipelineError::NotHounsfield { .. } | PipelineError::File { .. } => INPUT,
         PipelineError::Network { .. } => RESOURCES,
         PipelineError::Io(error) => of_io(error),
         PipelineError::Image(error) => of_image(error),
+        _ => USAGE,
+    }
+}
+
+fn of_evaluation(error: &EvaluateError) -> u8 {
+    match error {
+        EvaluateError::Measure { .. } | EvaluateError::Table { .. } => INPUT,
+        EvaluateError::Io(error) => of_io(error),
+        EvaluateError::Image(error) => of_image(error),
+        EvaluateError::Pipeline(error) => of_pipeline(error),
         _ => USAGE,
     }
 }
@@ -98,32 +116,54 @@ fn of_image(error: &ImageError) -> u8 {
 pub(crate) fn help(error: &anyhow::Error) -> Option<&'static str> {
     error
         .chain()
-        .find_map(|cause| match cause.downcast_ref::<PipelineError>()? {
-            PipelineError::NotHounsfield { .. } => {
-                Some("look at the file with `viscera inspect`; --allow-non-hu segments it all the same")
+        .find_map(|cause| match cause.downcast_ref::<MonitorError>() {
+            Some(MonitorError::Start { .. }) => {
+                Some("what a shell does, such as pipes, needs one: `viscera bench run -- sh -c 'one | two'`")
             }
-            PipelineError::UnknownModel { .. } => {
-                Some("name a model from `viscera model list`, or give the path of a .safetensors file")
-            }
-            PipelineError::UnknownRecipe { .. } => {
-                Some("name a recipe from `viscera recipe list`, or give the path of a .toml file")
-            }
-            PipelineError::Recipe { .. } => {
-                Some("`viscera recipe show flare21-efficientsegnet` is a recipe with all keys")
-            }
-            PipelineError::Model { .. } | PipelineError::Weights { .. } => {
-                Some("a model is a .safetensors file that `viscera train` made; copy it again or train it again")
-            }
-            PipelineError::UnknownClass { .. } => Some("names are those of `viscera model show`"),
-            PipelineError::WouldOverwrite { .. } => Some("choose another folder with -o"),
-            PipelineError::OtherDataset { .. } => Some("choose an empty folder with -o"),
-            PipelineError::NothingToCompare { .. } => {
-                Some("files are joined by name: labels/CASE.nii.gz, out/CASE.nii.gz")
-            }
-            PipelineError::Measure { .. } => Some("both must lie on one grid; segment writes on the grid of its scan"),
-            PipelineError::Network { .. } | PipelineError::Image(ImageError::OutOfMemory { .. }) => {
-                Some("close other programs, or use a recipe with smaller networks")
-            }
-            _ => None,
+            _ => of_cause(cause),
         })
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = cause.downcast_ref::<EvaluateError>() {
+        return evaluation_help(error);
+    }
+    match cause.downcast_ref::<PipelineError>()? {
+        PipelineError::NotHounsfield { .. } => {
+            Some("look at the file with `viscera inspect`; --allow-non-hu segments it all the same")
+        }
+        PipelineError::UnknownModel { .. } => {
+            Some("name a model from `viscera model list`, or give the path of a .safetensors file")
+        }
+        PipelineError::UnknownRecipe { .. } => {
+            Some("name a recipe from `viscera recipe list`, or give the path of a .toml file")
+        }
+        PipelineError::Recipe { .. } => Some("`viscera recipe show flare21-efficientsegnet` is a recipe with all keys"),
+        PipelineError::Model { .. } | PipelineError::Weights { .. } => {
+            Some("a model is a .safetensors file that `viscera train` made; copy it again or train it again")
+        }
+        PipelineError::UnknownClass { .. } => Some("names are those of `viscera model show`"),
+        PipelineError::WouldOverwrite { .. } => Some("choose another folder with -o"),
+        PipelineError::OtherDataset { .. } => Some("choose an empty folder with -o"),
+        PipelineError::Network { .. } | PipelineError::Image(ImageError::OutOfMemory { .. }) => {
+            Some("close other programs, or use a recipe with smaller networks")
+        }
+        _ => None,
+    }
+}
+
+fn evaluation_help(error: &EvaluateError) -> Option<&'static str> {
+    match error {
+        EvaluateError::NothingToCompare { .. } => Some("files are joined by name: labels/CASE.nii.gz, out/CASE.nii.gz"),
+        EvaluateError::Measure { .. } => {
+            Some("both must lie on one grid, as segment writes them; --resample-prediction brings others there")
+        }
+        EvaluateError::UnknownClass { .. } => {
+            Some("names are those of dataset.json beside or above the reference, else FLARE's; ids go as well")
+        }
+        EvaluateError::NotSeveral { .. } | EvaluateError::NothingShared => {
+            Some("give folders that `viscera evaluate -o` wrote for one set of references")
+        }
+        _ => None,
+    }
 }

@@ -267,15 +267,15 @@ fn evaluate_prints_dice_per_class() {
     };
     let truth = write("truth", vec![1, 1, 1, 0, 2, 0]);
     let found = write("found", vec![1, 1, 0, 0, 3, 0]);
-    let summary = dir.path().join("summary.json");
-    let output = viscera(&["evaluate", text(&truth), text(&found), "-o", text(&summary)]);
+    let results = dir.path().join("results");
+    let output = viscera(&["evaluate", text(&truth), text(&found), "-o", text(&results)]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(
         stdout(&output).contains("liver") && stdout(&output).contains("0.8000"),
         "{}",
         stdout(&output)
     );
-    let value: serde_json::Value = serde_json::from_slice(&std::fs::read(summary).unwrap()).unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&std::fs::read(results.join("summary.json")).unwrap()).unwrap();
     assert_eq!(value["mean"]["1"]["Dice"], 0.8);
     let folders = viscera(&[
         "evaluate",

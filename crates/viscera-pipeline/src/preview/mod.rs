@@ -5,15 +5,17 @@
 //! that of soft tissue, centre 40 and width 400 HU.
 
 mod canvas;
+mod cut;
 mod panel;
 mod slices;
 
 pub use canvas::Picture;
+pub use cut::{Cut, Plane};
 
 use crate::PipelineError;
 use crate::statistics::Organ;
 use canvas::{Align, CHAR_HEIGHT, Canvas};
-use panel::{Panel, Plane};
+use panel::Panel;
 use slices::{Best, RasView};
 use viscera_image::{ImageError, Intensity, LabelMap, LabelTable, Volume};
 
@@ -53,7 +55,7 @@ pub fn preview<T: Intensity>(
     let best = Best::new(labels, &view);
     let extent = view.extent_mm();
     let scale = scale(extent);
-    let panels: Vec<Panel> = [Plane::Axial, Plane::Coronal, Plane::Sagittal]
+    let panels: Vec<Panel> = Plane::ALL
         .into_iter()
         .map(|plane| Panel::new(plane, extent, scale))
         .collect();

@@ -1,54 +1,16 @@
 //! One slice with its masks.
 
 use super::canvas::{Align, CHAR_HEIGHT, Canvas};
+use super::cut::{Cut, Plane, Samples};
 use super::slices::RasView;
 use super::{BRIGHT, DIM};
 use viscera_image::{Intensity, LabelMap, LabelTable, Volume};
 
-/// Window of soft tissue in HU: centre 40, width 400.
-const WINDOW: [f32; 2] = [-160.0, 240.0];
 /// Colour of the frame around a slice.
 const FRAME: [u8; 3] = [45, 45, 45];
 /// Opacity of a mask's inside and of its outline.
 const INSIDE: f32 = 0.30;
 const OUTLINE: f32 = 1.0;
-
-/// Which way a slice is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plane {
-    Axial,
-    Coronal,
-    Sagittal,
-}
-
-impl Plane {
-    /// Axes of RAS+ (0 = z, 1 = y, 2 = x): across the slice, down the picture, along its rows. Rows and columns both run
-    /// against their axis: from the front or the top downwards, from the right or the front rightwards.
-    fn axes(self) -> [usize; 3] {
-        match self {
-            Self::Axial => [0, 1, 2],
-            Self::Coronal => [1, 0, 2],
-            Self::Sagittal => [2, 0, 1],
-        }
-    }
-
-    /// Sides of the body at the left, right, top and bottom.
-    fn letters(self) -> [&'static str; 4] {
-        match self {
-            Self::Axial => ["R", "L", "A", "P"],
-            Self::Coronal => ["R", "L", "S", "I"],
-            Self::Sagittal => ["A", "P", "S", "I"],
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Axial => "axial",
-            Self::Coronal => "coronal",
-            Self::Sagittal => "sagittal",
-        }
-    }
-}
 
 /// The frame of a slice.
 pub(super) struct Panel {
@@ -99,18 +61,24 @@ impl Panel {
             index[along] = column;
             view.offset(index)
         };
-        let rows = Samples::new(self.height, view.grid.shape[down]);
-        let columns = Samples::new(self.width, view.grid.shape[along]);
+        let edges = |axis: usize| [0.0, view.grid.shape[axis] as f64];
+        let cut = Cut {
+            plane: self.plane,
+            position: slices[across],
+            rows: edges(down),
+            columns: edges(along),
+            height: self.height,
+            width: self.width,
+        };
+        let grey = cut.grey_in(scan, view);
+        let rows = Samples::new(self.height, view.grid.shape[down], cut.rows);
+        let columns = Samples::new(self.width, view.grid.shape[along], cut.columns);
         let mut shown = vec![0u8; self.width * self.height];
         for (y, row) in rows.0.iter().enumerate() {
             for (x, column) in columns.0.iter().enumerate() {
-                let at = |r: usize, c: usize| scan.data()[index(r, c)].to_f32();
-                let upper = mix(at(row.lo, column.lo), at(row.lo, column.hi), column.weight);
-                let lower = mix(at(row.hi, column.lo), at(row.hi, column.hi), column.weight);
-                let hu = mix(upper, lower, row.weight);
-                let grey = ((hu - WINDOW[0]) / (WINDOW[1] - WINDOW[0]) * 255.0).clamp(0.0, 255.0) as u8;
-                canvas.blend(left + x, top + y, [grey; 3], 1.0);
-                shown[y * self.width + x] = labels.data()[index(row.nearest, column.nearest)];
+                let at = y * self.width + x;
+                canvas.blend(left + x, top + y, [grey[at]; 3], 1.0);
+                shown[at] = labels.data()[index(row.nearest, column.nearest)];
             }
         }
         self.masks(canvas, [left, top], &shown, table);
@@ -180,37 +148,5 @@ impl Panel {
                 Align::Left,
             );
         }
-    }
-}
-
-fn mix(a: f32, b: f32, weight: f32) -> f32 {
-    a + weight * (b - a)
-}
-
-/// For each pixel of a row or column, where it lies among the voxels of an axis that runs against it.
-struct Samples(Vec<Sample>);
-
-struct Sample {
-    lo: usize,
-    hi: usize,
-    weight: f32,
-    nearest: usize,
-}
-
-impl Samples {
-    fn new(pixels: usize, voxels: usize) -> Self {
-        let last = voxels - 1;
-        let sample = |pixel: usize| {
-            let place = voxels as f64 - 0.5 - (pixel as f64 + 0.5) * voxels as f64 / pixels as f64;
-            let place = place.clamp(0.0, last as f64);
-            let lo = place.floor() as usize;
-            Sample {
-                lo,
-                hi: (lo + 1).min(last),
-                weight: (place - lo as f64) as f32,
-                nearest: (place.round() as usize).min(last),
-            }
-        };
-        Self((0..pixels).map(sample).collect())
     }
 }

@@ -8,7 +8,8 @@ use serde::Serialize;
 use std::path::PathBuf;
 use viscera_image::phantom::{FieldOfView, PhantomConfig};
 use viscera_io::InputCase;
-use viscera_pipeline::{Evaluation, JobOptions, Manifest, PhantomSet, SegmentOptions, Segmenter, segment_case};
+use viscera_evaluate::{EvaluateOptions, Evaluation};
+use viscera_pipeline::{JobOptions, Manifest, PhantomSet, SegmentOptions, Segmenter, segment_case};
 
 /// A spacing at which a phantom is made and segmented in seconds.
 const SPACING: [f64; 3] = [2.5, 1.25, 1.25];
@@ -52,7 +53,11 @@ pub(super) fn run(args: &DemoArgs, printer: &Printer) -> anyhow::Result<Outcome>
         .map(|e| e.name.clone())
         .collect();
     let result = args.out.join(format!("{}.nii.gz", case.name));
-    let scores = viscera_pipeline::evaluate(&set.labels(0), &result, Some(&classes))?;
+    let scoring = EvaluateOptions {
+        classes: Some(classes),
+        ..EvaluateOptions::default()
+    };
+    let scores = viscera_evaluate::evaluate(&set.labels(0), &result, &scoring, |_, _| ())?;
     evaluate::table(&scores, printer);
     let run = Run {
         phantom: case.path,

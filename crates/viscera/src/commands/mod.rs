@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+mod bench;
+mod compare;
 mod demo;
 mod evaluate;
 mod inspect;
@@ -25,13 +27,15 @@ pub(crate) fn run(args: Args, printer: &Printer) -> anyhow::Result<Outcome> {
     }
     match args.command {
         Command::Segment(args) => segment::run(args, printer),
-        Command::Evaluate(args) => evaluate::run(&args, printer),
+        Command::Evaluate(args) => evaluate::run(args, printer),
+        Command::Compare(args) => compare::run(&args, printer),
         Command::Phantom(args) => phantom::run(args, printer),
         Command::Inspect(args) => inspect::run(&args, printer),
         Command::Recipe(command) => recipe::run(&command, printer),
         Command::Model(command) => model::run(&command, printer),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(args, printer),
+        Command::Bench(command) => bench::run(&command, args.threads, printer),
         Command::Demo(args) => demo::run(&args, printer),
     }
 }
