@@ -88,9 +88,9 @@ impl Monitor {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let program = words.first().cloned().unwrap_or_default();
-        let interrupts = Interrupts::take()?;
         let mut system = System::new();
         let (before, baseline) = self.watch_idle(&mut system);
+        let interrupts = Interrupts::take()?;
         let mut tree = Tree::before_start()?;
         let (give, end) = waiter()?;
         let own_peak = own_peak_bytes().unwrap_or(0);

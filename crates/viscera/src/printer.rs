@@ -44,24 +44,15 @@ impl Printer {
 
     /// Prints a table for people, two blanks between columns.
     pub(crate) fn table(&self, sides: &[Side], rows: &[Vec<String>]) {
-        let width = |column: usize| {
-            rows.iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..sides.len()).map(width).collect();
-        for row in rows {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(sides.iter().zip(&widths))
-                .map(|(cell, (side, &width))| match side {
-                    Side::Left => format!("{cell:<width$}"),
-                    Side::Right => format!("{cell:>width$}"),
-                })
-                .collect();
-            self.line(format!("  {}", cells.join("  ").trim_end()));
+        for line in layout(sides, rows) {
+            self.line(line);
+        }
+    }
+
+    /// The same on standard error.
+    pub(crate) fn note_table(&self, sides: &[Side], rows: &[Vec<String>]) {
+        for line in layout(sides, rows) {
+            self.note(line);
         }
     }
 
@@ -107,4 +98,28 @@ impl Printer {
     fn out(&self, text: &str) {
         let _ = writeln!(std::io::stdout(), "{text}");
     }
+}
+
+fn layout(sides: &[Side], rows: &[Vec<String>]) -> Vec<String> {
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..sides.len()).map(width).collect();
+    rows.iter()
+        .map(|row| {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(sides.iter().zip(&widths))
+                .map(|(cell, (side, &width))| match side {
+                    Side::Left => format!("{cell:<width$}"),
+                    Side::Right => format!("{cell:>width$}"),
+                })
+                .collect();
+            format!("  {}", cells.join("  ").trim_end())
+        })
+        .collect()
 }
