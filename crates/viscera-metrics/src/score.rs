@@ -123,7 +123,12 @@ impl CaseScore {
         for (class, overlap) in overlaps {
             let (mut surface, mut flare) = (None, None);
             if let Some(pair) = &pair {
-                let distances = if options.surface { pair.distances(class)? } else { None };
+                let both = overlap.n_ref > 0 && overlap.n_pred > 0;
+                let distances = if options.surface && both {
+                    pair.distances(class)?
+                } else {
+                    None
+                };
                 if options.surface {
                     surface = Some(SurfaceScore::of(distances.as_ref(), &overlap, pair, class, options));
                 }

@@ -118,6 +118,7 @@ fn cross(a: Point, b: Point, c: Point) -> Normal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
     #[test]
     fn thirteen_unit_areas() {
@@ -125,7 +126,19 @@ mod tests {
         found.sort_by(f64::total_cmp);
         found.dedup_by(|a, b| (*a - *b).abs() < 1e-12);
         let expected = [
-            0.0, 0.2165, 0.4330, 0.6495, 0.7071, 0.8660, 0.9236, 1.0, 1.1495, 1.2990, 1.3660, 1.4142, 1.5731,
+            0.0,
+            0.2165,
+            0.4330,
+            0.6495,
+            FRAC_1_SQRT_2,
+            0.8660,
+            0.9236,
+            1.0,
+            1.1495,
+            1.2990,
+            1.3660,
+            SQRT_2,
+            1.5731,
         ];
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {

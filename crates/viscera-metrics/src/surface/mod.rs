@@ -12,6 +12,7 @@ mod envelope;
 mod nearest;
 mod pair;
 mod score;
+mod search;
 
 pub use score::SurfaceScore;
 
@@ -19,7 +20,7 @@ pub(crate) use pair::Pair;
 
 use crate::{MetricsError, check_same_grid};
 use corners::Mask;
-use nearest::{MAX_SLICES, Surfel, surfels};
+use nearest::{MAX_SLICES, SEARCHED, Surfel, surfels};
 use rayon::prelude::*;
 use viscera_image::{Box3, LabelMap};
 
@@ -70,7 +71,7 @@ impl SurfaceDistances {
         let mask = |labels| Mask { labels, class, bounds };
         let (r, p) = (mask(reference), mask(prediction));
         let sorted = |from: &Mask, to: &Mask| {
-            let mut found = surfels(from, to, spacing, &areas);
+            let mut found = surfels(from, to, spacing, &areas, SEARCHED);
             let order = |a: &Surfel, b: &Surfel| a.distance.total_cmp(&b.distance).then(a.area.total_cmp(&b.area));
             found.par_sort_unstable_by(order);
             found
