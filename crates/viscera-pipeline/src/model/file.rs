@@ -250,6 +250,6 @@ mod tests {
         assert!(swap("viscera.recipe", "viscera.recipf").contains("lacks \"viscera.recipe\""));
         assert!(swap("\"coarse/head.weight\"", "\"coarse/hexd.weight\"").contains("coarse/head.weight"));
         assert!(swap("base_features = 4", "base_features = 9").contains("shape"));
-        assert!(swap("size = [64, 64, 64]", "size = [64,64,64 0]").contains("recipe of model m"));
+        assert!(swap("size = [48, 48, 48]", "size = [48,48,48 0]").contains("recipe of model m"));
     }
 }
