@@ -4,6 +4,7 @@ use super::{monitor, remarks, repeat, tables};
 use crate::args::BenchRunArgs;
 use crate::exit::Outcome;
 use crate::printer::Printer;
+use std::ffi::OsString;
 use std::io;
 use std::process::{Command, Stdio};
 use viscera_io::write_json;
@@ -12,7 +13,7 @@ pub(super) fn run(args: &BenchRunArgs, printer: &Printer) -> anyhow::Result<Outc
     let monitor = monitor(&args.settings)?;
     let command = || {
         let mut words = args.command.iter();
-        let mut command = Command::new(words.next().map(AsRef::as_ref).unwrap_or_default());
+        let mut command = Command::new(words.next().map(OsString::as_os_str).unwrap_or_default());
         command.args(words);
         if printer.is_json() {
             // Standard output is then JSON and nothing else.
