@@ -2,12 +2,15 @@
 
 Usage: python peer.py TIME_SCORES REFERENCE.nii.gz PREDICTION.nii.gz   (needs numpy, scipy, nibabel, surface-distance)
        python peer.py --perturb shift|dilate|erode|noise REFERENCE.nii.gz OUT.nii.gz   makes a prediction to compare
+       python peer.py --perturb complete LABELS.nii.gz OUT.nii.gz   adds balls for FLARE's organs that are missing
 """
 
+import importlib.util
 import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -31,6 +34,14 @@ def perturb(how, path, out):
         for label in np.unique(labels[labels > 0]):
             core[ndimage.binary_erosion(labels == label, iterations=2)] = label
         labels = core
+    elif how == "complete":
+        rng = np.random.default_rng(2)
+        zooms = image.header.get_zooms()
+        for label in sorted(set(range(1, 14)) - set(np.unique(labels))):
+            centre = [rng.uniform(0.25, 0.75) * n for n in labels.shape]
+            grid = np.ogrid[tuple(slice(n) for n in labels.shape)]
+            ball = sum(((g - c) * mm) ** 2 for g, c, mm in zip(grid, centre, zooms)) < rng.uniform(15, 40) ** 2
+            labels[ball & (labels == 0)] = label
     else:  # ragged borders, and islands far from every organ
         rng = np.random.default_rng(1)
         step = ndimage.gaussian_filter(rng.normal(size=labels.shape), (2, 2, 1)) > 0.05
@@ -81,6 +92,13 @@ def main():
     print(f"shape {ours['shape']}, {len(labels)} classes, {ours['bytes_per_voxel']:.2f} bytes per voxel above the inputs")
     print(f"ours {min(seconds):.3f} to {max(seconds):.3f} s, median {np.median(seconds):.3f} s; Python {peer:.2f} s: "
           f"{peer / np.median(seconds):.1f} times")
+    rules = Path(__file__).parents[3] / "fixtures/metrics-flare/generate.py"
+    spec = importlib.util.spec_from_file_location("flare", rules)
+    flare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(flare)
+    for label in labels:
+        scores = flare.score("flare23", ref, pred, label, image.header.get_zooms(), False)
+        theirs[label] |= dict(zip(("FLARE_DSC", "FLARE_NSD"), scores))
     largest = {}
     for label in labels:
         for key, value in theirs[label].items():
