@@ -94,10 +94,16 @@ impl Curve {
         samples.iter().filter_map(point).collect()
     }
 
-    /// Values of the regular readings, which FLARE's rules are about.
+    /// Values of the regular readings, which FLARE's rules are about. A reading that lacks the curve has the value before
+    /// it; those before the first value are left out.
     pub fn regular(self, samples: &[Sample]) -> Vec<f64> {
         let regular = samples.iter().filter(|sample| !sample.extra);
-        regular.filter_map(|sample| self.of(sample)).collect()
+        let mut last = None;
+        let mut held = |sample| {
+            last = self.of(sample).or(last);
+            last
+        };
+        regular.filter_map(&mut held).collect()
     }
 
     /// Area under the curve from 0 to `wall_s`, with and without what the idle system has (`idle`, which is 0 for
@@ -288,5 +294,11 @@ mod tests {
         // The tree has no idle share, even where the system was not watched.
         assert_eq!(area.integral_above_idle, Some(area.integral));
         assert_eq!(Curve::Ram.area(&samples, 0.1, 0.17, None), None);
+        // PSS is not in every reading.
+        let pss = [None, Some(4.0), None, Some(6.0), None].map(|pss_mib| Sample {
+            pss_mib,
+            ..Sample::default()
+        });
+        assert_eq!(Curve::TreePss.regular(&pss), [4.0, 4.0, 6.0, 6.0]);
     }
 }

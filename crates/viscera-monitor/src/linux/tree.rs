@@ -84,10 +84,11 @@ impl Tree {
                 .map(|&(pid, _)| pid)
         };
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-        let begin = Instant::now();
-        let pss_mib = (with_pss && begin >= self.next_pss).then(|| {
+        let now = Instant::now();
+        let pss_mib = (with_pss && now >= self.next_pss).then(|| {
+            let before = thread_cpu();
             let pss: Option<u64> = alive().map(proportional_bytes).sum();
-            self.next_pss = Instant::now() + begin.elapsed() * PSS_SHARE;
+            self.next_pss = now + thread_cpu().saturating_sub(before) * PSS_SHARE;
             pss.map(mib)
         });
         Some(TreeReading {
