@@ -173,9 +173,9 @@ pub fn integral_of_means(points: &[(f64, f64)], end: f64) -> Option<f64> {
 pub fn stable_maximum(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let groups = sorted.chunk_by(|a, b| a == b);
+    let mut groups = sorted.chunk_by(|a, b| a == b);
     let often = |group: &&[f64]| group.len() as f64 > 0.02 * values.len() as f64;
-    groups.filter(often).last()?.first().copied()
+    groups.rfind(often)?.first().copied()
 }
 
 /// Largest value; `None` of none.
