@@ -1,6 +1,7 @@
 //! Which prediction belongs to which reference.
 
 use crate::EvaluateError;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use viscera_io::{InputCase, case_name, expand_inputs};
 
@@ -27,7 +28,15 @@ pub(crate) struct Pairs {
 pub(crate) fn pairs(reference: &Path, prediction: &Path) -> Result<Pairs, EvaluateError> {
     if !reference.is_dir() {
         let pair = Pair {
-            case: case_name(reference).unwrap_or_else(|| "reference".to_owned()),
+            case: case_name(reference).map_or_else(
+                || "reference".to_owned(),
+                |name| {
+                    label_name(&InputCase {
+                        name,
+                        path: reference.to_owned(),
+                    })
+                },
+            ),
             reference: reference.to_owned(),
             prediction: prediction.to_owned(),
         };
@@ -38,17 +47,25 @@ pub(crate) fn pairs(reference: &Path, prediction: &Path) -> Result<Pairs, Evalua
     }
     let references = expand_inputs(&[reference.to_owned()])?;
     let predictions = expand_inputs(&[prediction.to_owned()])?;
+    let whole: BTreeMap<String, &InputCase> = predictions.iter().map(|p| (label_name(p), p)).collect();
     let mut pairs = Vec::new();
     let mut missing = Vec::new();
-    for InputCase { name, path } in references {
-        // Both lists are sorted by name.
-        match predictions.binary_search_by(|p| p.name.cmp(&name)) {
-            Ok(at) => pairs.push(Pair {
-                case: name,
-                reference: path,
-                prediction: predictions[at].path.clone(),
+    for input in references {
+        let case = label_name(&input);
+        // Without nnU-Net's channel, where only one of the two has it; that list is sorted by name.
+        let stripped = || {
+            predictions
+                .binary_search_by(|p| p.name.cmp(&input.name))
+                .ok()
+                .map(|at| &predictions[at])
+        };
+        match whole.get(&case).copied().or_else(stripped) {
+            Some(found) => pairs.push(Pair {
+                case,
+                reference: input.path,
+                prediction: found.path.clone(),
             }),
-            Err(_) => missing.push(name),
+            None => missing.push(case),
         }
     }
     if pairs.is_empty() {
@@ -58,6 +75,20 @@ pub(crate) fn pairs(reference: &Path, prediction: &Path) -> Result<Pairs, Evalua
         });
     }
     Ok(Pairs { pairs, missing })
+}
+
+/// Name of a label map's case. Label maps have no channel, so that a trailing `_0000` belongs to the name, as in
+/// `labelsTr/FLARE_0000.nii.gz` of `imagesTr/FLARE_0000_0000.nii.gz`.
+fn label_name(input: &InputCase) -> String {
+    let file = input
+        .path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    match file.strip_prefix(&input.name) {
+        Some(rest) if rest.starts_with("_0000.") => format!("{}_0000", input.name),
+        _ => input.name.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -75,14 +106,29 @@ mod tests {
     fn folders_are_joined_by_case_not_by_file_name() {
         let dir = tempfile::tempdir().unwrap();
         let (truth, found) = (dir.path().join("truth"), dir.path().join("found"));
-        touch(&truth, &["b.nii", "a.nii.gz", "<img src=x>.nii.gz", "only.nii.gz"]);
+        touch(
+            &truth,
+            &[
+                "b.nii",
+                "a.nii.gz",
+                "<img src=x>.nii.gz",
+                "only.nii.gz",
+                "p_0000.nii.gz",
+            ],
+        );
         touch(
             &found,
-            &["a_0000.nii.gz", "b.nii.gz", "<img src=x>.nii.gz", "other.nii.gz"],
+            &[
+                "a_0000.nii.gz",
+                "b.nii.gz",
+                "<img src=x>.nii.gz",
+                "other.nii.gz",
+                "p_0000.nii.gz",
+            ],
         );
         let joined = pairs(&truth, &found).unwrap();
         let cases: Vec<_> = joined.pairs.iter().map(|p| p.case.as_str()).collect();
-        assert_eq!(cases, ["<img src=x>", "a", "b"]);
+        assert_eq!(cases, ["<img src=x>", "a", "b", "p_0000"]);
         assert_eq!(joined.pairs[1].prediction, found.join("a_0000.nii.gz"));
         assert_eq!(joined.missing, ["only"]);
     }

@@ -84,7 +84,8 @@ fn main_table(evaluation: &Evaluation, metrics: &[Metric]) -> Table {
 
 fn plots(page: &mut Page, evaluation: &Evaluation, metrics: &[Metric]) {
     let mut pictures = String::from("<div class=\"pair\">");
-    for &metric in metrics {
+    // Distances have outliers that leave nothing to see of the rest.
+    for &metric in metrics.iter().filter(|m| m.unit().is_empty()) {
         let rows: Vec<BoxRow> = evaluation
             .summary
             .mean
@@ -94,8 +95,7 @@ fn plots(page: &mut Page, evaluation: &Evaluation, metrics: &[Metric]) {
         if rows.is_empty() {
             continue;
         }
-        let most = if metric.unit().is_empty() { 1.0 } else { f64::INFINITY };
-        pictures.push_str(&box_plot(&rows, &with_unit(metric), most));
+        pictures.push_str(&box_plot(&rows, &with_unit(metric), 1.0));
     }
     pictures.push_str("</div>");
     page.figure(

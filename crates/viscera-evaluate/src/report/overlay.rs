@@ -15,6 +15,8 @@ const SIDE: usize = 320;
 const MARGIN_MM: f64 = 22.0;
 /// Least width of a slice in mm, so that small organs are seen in their place.
 const LEAST_MM: f64 = 110.0;
+/// Largest width of a slice in mm. Where stray voxels lie farther apart, the picture shows the place of the worst slices.
+const MOST_MM: f64 = 320.0;
 
 /// The three slices in which reference and prediction of a class differ most, as one row of pictures; `None` where both
 /// are empty. `image` is the CT on the same grid; without it the ground is plain.
@@ -39,7 +41,7 @@ pub(super) fn overlay(
     let longest = (0..3)
         .map(|a| region.shape()[a] as f64 * grid.spacing[a])
         .fold(0.0, f64::max);
-    let side_mm = (longest + 2.0 * MARGIN_MM).max(LEAST_MM);
+    let side_mm = (longest + 2.0 * MARGIN_MM).clamp(LEAST_MM, MOST_MM);
     let mut row = String::from("<div class=\"slices\">");
     for plane in Plane::ALL {
         row.push_str(&slice(
@@ -99,7 +101,12 @@ fn slice(
     let [across, down, along] = plane.axes();
     // Pictures run against their axes, so their edges are counted from the far end.
     let edges = |axis: usize| {
-        let middle = grid.shape[axis] as f64 - (region.start[axis] + region.end[axis]) as f64 / 2.0;
+        let middle = if region.shape()[axis] as f64 * grid.spacing[axis] < side_mm {
+            (region.start[axis] + region.end[axis]) as f64 / 2.0
+        } else {
+            slices[axis] as f64 + 0.5
+        };
+        let middle = grid.shape[axis] as f64 - middle;
         let half = side_mm / grid.spacing[axis] / 2.0;
         [middle - half, middle + half]
     };

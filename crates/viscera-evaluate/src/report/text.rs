@@ -82,7 +82,7 @@ pub(super) fn interval(metric: Metric, described: Option<&Described>) -> String 
     match described {
         Some(d) if d.n > 1 => {
             let [low, high] = d.ci.map(|v| value(metric, Some(v)));
-            format!("{low} to {high}")
+            format!("{low}–{high}")
         }
         _ => NONE.to_owned(),
     }

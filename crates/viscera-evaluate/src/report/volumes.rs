@@ -87,8 +87,8 @@ pub(super) fn section(page: &mut Page, evaluation: &Evaluation) {
     picture.push_str("</ul>");
     let left_out = match empty {
         0 => String::new(),
-        1 => " One class of one case is empty in reference or prediction and cannot be shown.".to_owned(),
-        n => format!(" {n} are empty in reference or prediction and cannot be shown."),
+        1 => " One pair of class and case is empty in reference or prediction and cannot be shown.".to_owned(),
+        n => format!(" {n} pairs of class and case are empty in reference or prediction and cannot be shown."),
     };
     page.figure(
         &picture,

@@ -103,13 +103,10 @@ fn article(evaluation: &Evaluation, at: usize, class: u8, pictures: &str, image:
         let mut metrics = organs::main_metrics(evaluation);
         metrics.extend([Metric::VolumeRef, Metric::VolumePred]);
         for metric in metrics {
-            let unit = metric.unit();
-            let (name, number) = (short(metric), value(metric, metric.of(score)));
-            let _ = write!(
-                numbers,
-                " · {name} {number}{}{unit}",
-                if unit.is_empty() { "" } else { " " }
-            );
+            let found = metric.of(score);
+            let unit = if found.is_some() { metric.unit() } else { "" };
+            let blank = if unit.is_empty() { "" } else { " " };
+            let _ = write!(numbers, " · {} {}{blank}{unit}", short(metric), value(metric, found));
         }
     }
     let mean = value(Metric::Dice, case_mean(scores, Metric::Dice));

@@ -110,7 +110,7 @@ mod tests {
     fn ends_are_round_and_never_beyond_the_possible() {
         let dice = Scale::linear([0.713, 0.996], 1.0, [0.0, 100.0]);
         assert_eq!(dice.domain()[1], 1.0);
-        assert_eq!(labels(&dice), ["0.70", "0.80", "0.90", "1.00"]);
+        assert_eq!(labels(&dice), ["0.7", "0.8", "0.9", "1.0"]);
         assert_eq!((dice.at(0.7).round(), dice.at(1.0)), (0.0, 100.0));
         // One value only, and all values alike.
         for range in [[1.0, 1.0], [0.0, 0.0]] {

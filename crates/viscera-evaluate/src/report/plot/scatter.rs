@@ -71,16 +71,13 @@ pub(in crate::report) fn scatter(dots: &[Dot], guide: &Guide, titles: [&str; 2])
             );
         }
         Guide::Levels(levels) => {
-            for (value, label) in levels {
-                let at = y.at(*value);
+            for (value, _) in levels {
                 let _ = write!(
                     svg,
-                    "<path class=\"guide\" d=\"M{:.1} {at:.1}H{:.1}\"/><text class=\"note\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                    "<path class=\"guide\" d=\"M{:.1} {:.1}H{:.1}\"/>",
                     frame.left,
-                    frame.right,
-                    frame.right - 3.0,
-                    at - 4.0,
-                    Text(label)
+                    y.at(*value),
+                    frame.right
                 );
             }
         }
@@ -97,7 +94,19 @@ pub(in crate::report) fn scatter(dots: &[Dot], guide: &Guide, titles: [&str; 2])
             Text(&dot.what)
         );
     }
-    svg.push_str("</g></svg>");
+    svg.push_str("</g>");
+    if let Guide::Levels(levels) = guide {
+        for (value, label) in levels {
+            let _ = write!(
+                svg,
+                "<text class=\"note\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                frame.right - 3.0,
+                y.at(*value) - 5.0,
+                Text(label)
+            );
+        }
+    }
+    svg.push_str("</svg>");
     svg
 }
 
