@@ -148,3 +148,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let (shape, spacing) = ([12, 30, 40], [5.0, 0.7, 0.8]);
+    let total: usize = shape.iter().product();
+    let mask = |step: usize| {
+        map(
+            shape,
+            spacing,
+            (0..total).map(|i| u8::from(i * step % 1009 < 400)).collect(),
+        )
+    };
+    let (a, b) = (mask(31), mask(57));
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| of(&a, &b))
+    };
+    let one = with(1);
+    assert!(one.hausdorff() > 0.0);
+    assert_eq!(with(5), one);
+}
