@@ -275,7 +275,8 @@ fn evaluate_prints_dice_per_class() {
         "{}",
         stdout(&output)
     );
-    let value: serde_json::Value = serde_json::from_slice(&std::fs::read(results.join("summary.json")).unwrap()).unwrap();
+    let value: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(results.join("summary.json")).unwrap()).unwrap();
     assert_eq!(value["mean"]["1"]["Dice"], 0.8);
     let folders = viscera(&[
         "evaluate",

@@ -6,9 +6,9 @@ use crate::exit::Outcome;
 use crate::printer::Printer;
 use serde::Serialize;
 use std::path::PathBuf;
+use viscera_evaluate::{EvaluateOptions, Evaluation};
 use viscera_image::phantom::{FieldOfView, PhantomConfig};
 use viscera_io::InputCase;
-use viscera_evaluate::{EvaluateOptions, Evaluation};
 use viscera_pipeline::{JobOptions, Manifest, PhantomSet, SegmentOptions, Segmenter, segment_case};
 
 /// A spacing at which a phantom is made and segmented in seconds.
