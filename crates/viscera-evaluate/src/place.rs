@@ -74,7 +74,7 @@ mod tests {
     fn agrees_with_a_look_up_of_each_voxel() {
         let original = labels(oblique());
         let target = Geometry {
-            origin: [12.0, -4.0, 1.0],
+            origin: [7.0, -5.0, 1.0],
             ..Geometry::ras([9, 8, 7], [1.1, 0.9, 0.7])
         };
         let placed = onto_grid(&original, &target).unwrap();
