@@ -435,24 +435,6 @@ fn shape(text: &str) -> Result<[usize; 3], String> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_arguments_fit_together() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn triples() {
-        assert_eq!(spacing("2.5, 1,1"), Ok([2.5, 1.0, 1.0]));
-        assert!(spacing("1,1").is_err() && spacing("1,1,0").is_err() && spacing("1,1,NaN").is_err());
-        assert!(shape("8,8,4000").is_err() && shape("8,8,x").is_err());
-    }
-}
-
 /// `MM` or `NAME=MM`.
 fn tolerance(text: &str) -> Result<(Option<String>, f64), String> {
     let (name, mm) = match text.rsplit_once('=') {
@@ -471,4 +453,22 @@ fn measure(text: &str) -> Result<Metric, String> {
         let known: Vec<&str> = judged().map(|m| m.key()).collect();
         format!("there are {}", known.join(", "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn triples() {
+        assert_eq!(spacing("2.5, 1,1"), Ok([2.5, 1.0, 1.0]));
+        assert!(spacing("1,1").is_err() && spacing("1,1,0").is_err() && spacing("1,1,NaN").is_err());
+        assert!(shape("8,8,4000").is_err() && shape("8,8,x").is_err());
+    }
 }

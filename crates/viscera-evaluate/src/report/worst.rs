@@ -125,7 +125,7 @@ impl Images {
     /// Those of the folder that was named; else of nnU-Net's folder of images beside the references, if it is there.
     fn find(evaluation: &Evaluation, options: &ReportOptions) -> Result<Self, EvaluateError> {
         let cases = match (&options.images, beside(evaluation)) {
-            (Some(path), _) => expand_inputs(&[path.clone()])?,
+            (Some(path), _) => expand_inputs(std::slice::from_ref(path))?,
             (None, Some(path)) => expand_inputs(&[path])?,
             (None, None) => Vec::new(),
         };
