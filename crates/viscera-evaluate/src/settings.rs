@@ -5,11 +5,12 @@ use crate::known::{Known, id};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use viscera_image::LabelTable;
 use viscera_metrics::stats::Bootstrap;
-use viscera_metrics::{EmptyDistance, EmptyRule, FlareOptions, LesionOptions, ScoreOptions, Tolerances};
+use viscera_metrics::{EmptyDistance, EmptyRule, FlareEdition, FlareOptions, LesionOptions, ScoreOptions, Tolerances};
 
-/// Tolerances of the surface Dice as a user says them. A class has its own, else `default_mm`, else FLARE22's for the
-/// organ of its name, else 2 mm.
+/// Tolerances of the surface Dice as a user says them. A class has its own, else `default_mm`, else FLARE's of 2022
+/// and 2023 for the organ of its name, else 2 mm.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ToleranceChoice {
     /// For classes that are not named, in mm.
@@ -17,24 +18,6 @@ pub struct ToleranceChoice {
     /// Class (name or id) and mm.
     pub named: Vec<(String, f64)>,
 }
-
-/// FLARE22's and FLARE23's tolerances in mm.
-const USUAL_MM: [(&str, f64); 14] = [
-    ("liver", 5.0),
-    ("kidney_right", 3.0),
-    ("spleen", 3.0),
-    ("pancreas", 5.0),
-    ("aorta", 2.0),
-    ("inferior_vena_cava", 2.0),
-    ("adrenal_gland_right", 2.0),
-    ("adrenal_gland_left", 2.0),
-    ("gallbladder", 2.0),
-    ("esophagus", 3.0),
-    ("stomach", 5.0),
-    ("duodenum", 7.0),
-    ("kidney_left", 3.0),
-    ("tumour", 2.0),
-];
 
 impl ToleranceChoice {
     /// The tolerances per class id.
@@ -49,7 +32,8 @@ impl ToleranceChoice {
         }
         let mut classes_mm = BTreeMap::new();
         if self.default_mm.is_none() {
-            let usual = |name: &str| USUAL_MM.iter().find(|(n, _)| *n == name).map(|(_, mm)| *mm);
+            let organs = LabelTable::flare14();
+            let usual = |name: &str| FlareEdition::Flare23.tolerance_mm(organs.by_name(name)?.id);
             let entries = known.table.entries().iter();
             classes_mm.extend(entries.filter_map(|e| Some((e.id, usual(&e.name)?))));
         }

@@ -82,6 +82,7 @@ pub(super) fn section(page: &mut Page, evaluation: &Evaluation, notes: &mut Vec<
         let gpu = bench
             .runs
             .iter()
+            .filter(|r| r.machine.gpu.is_some())
             .filter_map(|r| r.gpu_max_flare23_mib)
             .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))));
         table.row(

@@ -11,12 +11,7 @@ use viscera_metrics::{FlareEdition, Metric};
 /// Means by a FLARE challenge's rules beside the strict ones.
 pub(super) fn flare(page: &mut Page, evaluation: &Evaluation) {
     let Some(flare) = &evaluation.flare else { return };
-    let year = match flare.options.edition {
-        FlareEdition::Flare21 => "FLARE21",
-        FlareEdition::Flare22 => "FLARE22",
-        FlareEdition::Flare23 => "FLARE23",
-    };
-    page.section(&format!("Scores by the rules of {year}"));
+    page.section(&format!("Scores by the rules of {}", edition(flare.options.edition)));
     let mut table = Table::new("flare").head(["Class", "DSC", "NSD", "strict Dice", "strict surface Dice"]);
     for (&id, &scores) in &flare.classes {
         let mean = evaluation.summary.mean.get(&id).map(|class| &class.mean);
@@ -41,6 +36,15 @@ pub(super) fn flare(page: &mut Page, evaluation: &Evaluation) {
         ),
         &table,
     );
+}
+
+/// The challenge's name.
+pub(super) fn edition(edition: FlareEdition) -> &'static str {
+    match edition {
+        FlareEdition::Flare21 => "FLARE21",
+        FlareEdition::Flare22 => "FLARE22",
+        FlareEdition::Flare23 => "FLARE23",
+    }
 }
 
 /// Lesion-wise detection.

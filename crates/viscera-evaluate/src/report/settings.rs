@@ -41,7 +41,7 @@ pub(super) fn section(page: &mut Page, evaluation: &Evaluation, options: &Report
     row("Surfaces", surfaces(evaluation));
     if let Some(flare) = &settings.scores.flare {
         let inclusive = if flare.inclusive { ", last slices kept" } else { "" };
-        row("FLARE", format!("{:?}{inclusive}", flare.edition));
+        row("FLARE", format!("{}{inclusive}", super::groups::edition(flare.edition)));
     }
     if let Some((class, lesions)) = &settings.lesions {
         row(
