@@ -59,6 +59,14 @@ pub enum EvaluateError {
         /// The columns there are.
         known: Vec<String>,
     },
+    /// A map of confidence that cannot be used.
+    #[error("not usable as confidence: {reason}: {path}", path = path.display())]
+    Confidence {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// Results without a case and class that all of them have scored.
     #[error("the results share no case and class")]
     NothingShared,

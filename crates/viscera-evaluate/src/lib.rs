@@ -9,6 +9,7 @@
 
 mod cases;
 mod compare;
+mod confidence;
 mod csv;
 mod error;
 mod known;
@@ -21,6 +22,7 @@ mod settings;
 mod statistics;
 
 pub use compare::{ClassTest, CompareOptions, Comparison, compare, write_comparison};
+pub use confidence::CalibrationBlock;
 pub use error::EvaluateError;
 pub use outputs::{Written, write_results};
 pub use report::ReportOptions;

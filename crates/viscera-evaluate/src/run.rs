@@ -2,6 +2,7 @@
 
 use crate::EvaluateError;
 use crate::cases::CaseTable;
+use crate::confidence::{CalibrationBlock, ConfidenceMaps};
 use crate::known::{Known, id, ids};
 use crate::pairing::{Pair, pairs};
 use crate::place::onto_grid;
@@ -40,6 +41,9 @@ pub struct Evaluation {
     /// Lesion-wise detection, if there is a class of lesions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lesions: Option<LesionBlock>,
+    /// Whether the predictions are as often right as they are sure, if their confidence is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationBlock>,
     /// Every setting that made the numbers.
     pub settings: Settings,
     /// Names and colours.
@@ -143,7 +147,7 @@ pub struct LesionBlock {
 /// [`EvaluateError::Io`] for files that cannot be read, [`EvaluateError::UnknownClass`],
 /// [`EvaluateError::NothingToCompare`] when no name matches, [`EvaluateError::Measure`] when grids differ and
 /// resampling was not asked for, [`EvaluateError::Table`] and [`EvaluateError::UnknownColumn`] for a case table that
-/// does not fit, [`EvaluateError::BadTolerance`].
+/// does not fit, [`EvaluateError::BadTolerance`], [`EvaluateError::Confidence`].
 pub fn evaluate(
     reference: &Path,
     prediction: &Path,
@@ -169,6 +173,8 @@ pub fn evaluate(
         None => CaseTable::default(),
     };
 
+    let mut confidence = options.confidence.as_deref().map(ConfidenceMaps::open).transpose()?;
+
     let joined = pairs(reference, prediction)?;
     let mut measured = Vec::new();
     let mut cases = Vec::new();
@@ -183,6 +189,9 @@ pub fn evaluate(
         let names = [&pair.reference, &pair.prediction].map(|path| path.display().to_string());
         let [r, p] = names;
         measured.push(CaseScore::measure(r, p, &truth, &found, &annotated, &scores).map_err(in_case)?);
+        if let Some(maps) = &mut confidence {
+            maps.count(&pair.case, &truth, &found, &annotated, resampled)?;
+        }
         let lesions = lesion_class
             .filter(|&class| annotated.contains(class))
             .map(|class| lesion_counts(&truth, &found, class, &lesion_options))
@@ -220,6 +229,7 @@ pub fn evaluate(
         resample_prediction: options.resample_prediction,
         scores,
         lesions: lesions.as_ref().map(|block| (known.name(block.class), lesion_options)),
+        confidence: options.confidence.as_ref().map(|path| path.display().to_string()),
         case_table: options.case_table.as_ref().map(|path| path.display().to_string()),
         by: options.by.clone(),
         bootstrap: options.bootstrap,
@@ -228,6 +238,7 @@ pub fn evaluate(
         classes: summary.mean.keys().map(|&id| (id, known.name(id))).collect(),
         groups: options.by.iter().map(group).collect(),
         flare: options.flare.map(|flare| FlareBlock::of(flare, &summary)),
+        calibration: confidence.map(ConfidenceMaps::finish).transpose()?.flatten(),
         statistics,
         lesions,
         cases,

@@ -65,6 +65,8 @@ pub struct EvaluateOptions {
     /// The class whose components are lesions, by name or id; `None` takes a class named `tumour`, `tumor` or `lesion`
     /// if a reference annotates it.
     pub lesions: Option<String>,
+    /// Maps of the predicted class's probability, joined by name: a folder, or the map of the only case.
+    pub confidence: Option<PathBuf>,
     /// A table (CSV) with a column `case`.
     pub case_table: Option<PathBuf>,
     /// Columns of that table to group by.
@@ -102,6 +104,8 @@ pub struct Settings {
     pub scores: ScoreOptions,
     /// Lesion class and when components match, if lesions were counted.
     pub lesions: Option<(String, LesionOptions)>,
+    /// Maps of confidence, as the user named them.
+    pub confidence: Option<String>,
     /// Table of cases, as the user named it.
     pub case_table: Option<String>,
     /// Columns of the case table that make groups.

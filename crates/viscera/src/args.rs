@@ -145,6 +145,11 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "CLASS")]
     pub(crate) lesions: Option<String>,
 
+    /// Probability of the predicted class per voxel, for calibration: maps joined by name, 0 to 255 in whole numbers or
+    /// 0 to 1 in fractions.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) confidence: Option<PathBuf>,
+
     /// CTs for the report's pictures, joined by name (nnU-Net's _0000 is stripped) [default: imagesTr beside labelsTr].
     #[arg(long, value_name = "DIR", requires = "out")]
     pub(crate) images: Option<PathBuf>,

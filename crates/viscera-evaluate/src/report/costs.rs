@@ -49,7 +49,7 @@ pub(super) fn section(page: &mut Page, evaluation: &Evaluation, notes: &mut Vec<
         if lines.is_empty() {
             String::new()
         } else {
-            line_plot(&lines, ["time (s)", title])
+            line_plot(&lines, ["time (s)", title], false)
         }
     };
     picture.push_str(&curve("memory of the processes (MiB)", &|run| {

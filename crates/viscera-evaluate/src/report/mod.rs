@@ -1,6 +1,7 @@
 //! The report: one HTML file that needs nothing else, on a screen, on a telephone, on paper.
 
 mod base64;
+mod calibration;
 mod contour;
 mod costs;
 mod groups;
@@ -53,6 +54,7 @@ pub(crate) fn report(evaluation: &Evaluation, options: &ReportOptions) -> Result
     worst::section(&mut page, evaluation, options, &mut notes)?;
     groups::flare(&mut page, evaluation);
     groups::lesions(&mut page, evaluation);
+    calibration::section(&mut page, evaluation);
     groups::section(&mut page, evaluation);
     costs::section(&mut page, evaluation, &mut notes);
     settings::section(&mut page, evaluation, options);

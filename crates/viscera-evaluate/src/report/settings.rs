@@ -55,6 +55,9 @@ pub(super) fn section(page: &mut Page, evaluation: &Evaluation, options: &Report
             ),
         );
     }
+    if let Some(path) = &settings.confidence {
+        row("Confidence", path.clone());
+    }
     if let Some(path) = &settings.case_table {
         row("Case table", format!("{path}; by {}", settings.by.join(", ")));
     }

@@ -39,6 +39,7 @@ pub(super) fn run(args: EvaluateArgs, printer: &Printer) -> anyhow::Result<Outco
         }),
         resample_prediction: args.resample_prediction,
         lesions: args.lesions,
+        confidence: args.confidence,
         case_table: args.cases,
         by: args.by,
         ..EvaluateOptions::default()
@@ -157,6 +158,13 @@ pub(super) fn table(evaluation: &Evaluation, printer: &Printer) {
             s.total.false_positives,
             s.cases,
             number(s.pooled_f1, 4)
+        ));
+    }
+    if let Some(block) = &evaluation.calibration {
+        let all = &block.overall;
+        printer.line(format!(
+            "  calibration: error {:.4} expected, {:.4} at most; mean confidence {:.4}, right {:.4}; {} cases",
+            all.ece, all.mce, all.confidence, all.accuracy, block.cases
         ));
     }
 }

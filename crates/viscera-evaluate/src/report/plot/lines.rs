@@ -1,4 +1,4 @@
-//! Curves over time.
+//! Curves over time, or over another quantity that begins at 0.
 
 use super::super::text::Text;
 use super::scale::Scale;
@@ -16,8 +16,8 @@ const HEIGHT: f64 = 220.0;
 /// Most points of a drawn curve; of more, the largest of each part is kept, so that peaks stay.
 const MOST_POINTS: usize = 600;
 
-/// Draws curves that begin at 0 on both axes.
-pub(in crate::report) fn line_plot(lines: &[Line], titles: [&str; 2]) -> String {
+/// Draws curves over axes that begin at 0; with `equal`, a dashed line where both coordinates are equal.
+pub(in crate::report) fn line_plot(lines: &[Line], titles: [&str; 2], equal: bool) -> String {
     let frame = Frame {
         left: 62.0,
         right: WIDTH - 14.0,
@@ -32,6 +32,17 @@ pub(in crate::report) fn line_plot(lines: &[Line], titles: [&str; 2]) -> String 
     let mut svg = open(HEIGHT, &format!("{} over {}", titles[1], titles[0]));
     lower_axis(&mut svg, &x, frame, titles[0]);
     left_axis(&mut svg, &y, frame, titles[1]);
+    if equal {
+        let end = x.domain()[1].min(y.domain()[1]);
+        let _ = write!(
+            svg,
+            "<path class=\"guide\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/>",
+            x.at(0.0),
+            y.at(0.0),
+            x.at(end),
+            y.at(end)
+        );
+    }
     for line in lines {
         let mut d = String::new();
         for (i, (at, value)) in thinned(&line.points).into_iter().enumerate() {
