@@ -82,7 +82,7 @@ network = {{ arch = "efficientsegnet", base_features = 4, dropout = 0.0, plane =
 inference = {{ mode = "whole_volume", activation = "sigmoid", threshold = 0.5 }}
 
 [training.coarse]
-loss = {{ dice = 1.0, focal = 1.0, smooth = 1.0 }}
+loss = {{ dice = 1.0, focal = 0.1, smooth = 1.0 }}
 optimizer = {{ adam = {{ lr = 1e-2, betas = [0.9, 0.99], weight_decay = 5e-5 }} }}
 {coarse}
 
