@@ -64,6 +64,8 @@ impl Tree {
     pub(crate) fn started(&mut self, pid: u32) {
         self.root = i32::try_from(pid).unwrap_or(0);
         self.known.remove(&self.root);
+        // It counts even if it ends before anybody looks.
+        self.seen = 1;
     }
 
     /// The command has ended, and has been waited for.
@@ -179,7 +181,7 @@ impl Tree {
                 };
                 if inside {
                     known.insert(pid, Side::Inside { started: stat.started });
-                    self.seen = self.seen.saturating_add(1);
+                    self.seen = self.seen.saturating_add(u32::from(pid != self.root));
                     members.push((pid, stat));
                 } else {
                     known.insert(pid, Side::Outside);
