@@ -2,12 +2,14 @@
 
 use crate::Isa;
 use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_pass};
+use crate::kernels::moments::Partial;
 use crate::kernels::norm::{self, Affine, Statistics, Tail};
 use crate::kernels::weight_gradient::{bias_gradient, weight_gradient};
+use crate::kernels::winograd::{self, Form, WinogradWeights};
 use crate::kernels::{pointwise, pooling, resize};
 use crate::layout::{Blocked, BufferPool, Dims};
 use crate::plan::{Kind, Plan, Step, steps, window};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights, dropout_keeps};
 
 /// A network ready to run on this machine's CPU.
@@ -16,11 +18,19 @@ pub struct Engine {
     graph: Graph,
     steps: Vec<Step>,
     weights: Weights,
-    /// Forward weights of each step, packed for the kernels; empty where a step has none.
-    packed: Vec<Vec<PackedWeights>>,
+    /// Forward weights of each step.
+    packed: Vec<StepWeights>,
     isa: Isa,
     pool: Mutex<BufferPool>,
     tape: Option<Tape>,
+}
+
+/// Weights of a step in the forms that its kernels read, each made when a run first needs it.
+#[derive(Debug, Default)]
+struct StepWeights {
+    /// One per pass.
+    direct: OnceLock<Vec<PackedWeights>>,
+    winograd: OnceLock<WinogradWeights>,
 }
 
 /// What a forward pass in training mode leaves for the backward pass.
@@ -111,25 +121,50 @@ impl Engine {
         }
     }
 
-    /// Forward weights of a step, one per pass. Taps do not depend on extents, so any stand-in extent does.
-    fn pack(&self, step: &Step) -> Vec<PackedWeights> {
-        let shape = |id: ParamId| &self.graph.params[id.0].shape;
-        match &step.kind {
-            Kind::Conv(conv) => {
-                let pass = window(conv).gather([1; 3]);
-                vec![self.pack_conv(conv, shape(conv.weight)[1] * conv.groups, &pass, false)]
-            }
-            Kind::ConvTranspose { kernel, weight, .. } => {
-                let channels = [shape(*weight)[0], shape(*weight)[1]];
-                let taps = kernel.iter().product();
-                Window::disjoint(*kernel)
-                    .scatter(*kernel)
-                    .iter()
-                    .map(|pass| self.pack_transposed(*weight, channels, taps, pass, false))
-                    .collect()
-            }
-            _ => Vec::new(),
+    /// Forward weights of a transposed convolution, one per pass.
+    fn pack_transposed_all(&self, kernel: [usize; 3], weight: ParamId) -> Vec<PackedWeights> {
+        let shape = &self.graph.params[weight.0].shape;
+        let channels = [shape[0], shape[1]];
+        Window::disjoint(kernel)
+            .scatter(kernel)
+            .iter()
+            .map(|pass| self.pack_transposed(weight, channels, kernel.iter().product(), pass, false))
+            .collect()
+    }
+
+    /// Runs a pass of a convolution by whichever kernel suits it; `reverse` for the gradient of its input. `cache` holds
+    /// weights that stay the same from run to run.
+    fn convolve(
+        &self,
+        conv: &Conv,
+        pass: &TapPass,
+        reverse: bool,
+        cache: Option<&StepWeights>,
+        write: Write<'_>,
+        x: &Blocked,
+        y: &mut Blocked,
+        moments: bool,
+    ) -> Vec<Partial> {
+        let (ins, outs) = (x.dims.channels, y.dims.channels);
+        let form = Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count));
+        let fresh = StepWeights::default();
+        let cache = cache.unwrap_or(&fresh);
+        if let Some(form) = form {
+            let packed = cache.winograd.get_or_init(|| {
+                let weight = self.param(conv.weight);
+                let taps: usize = conv.kernel.iter().product();
+                WinogradWeights::new(form, pass, outs, ins, |o, i, tap| {
+                    let pair = if reverse { i * outs + o } else { o * ins + i };
+                    weight[pair * taps + tap]
+                })
+            });
+            return winograd::run(self.isa, packed, write, x, y, moments);
         }
+        let in_channels = if reverse { outs } else { ins };
+        let packed = cache
+            .direct
+            .get_or_init(|| vec![self.pack_conv(conv, in_channels, pass, reverse)]);
+        run_pass(self.isa, pass, &packed[0], write, x, y, moments)
     }
 
     /// Packed weights of a convolution's pass; `reverse` for the gradient of its input.
@@ -184,7 +219,7 @@ impl Engine {
         let mut values: Vec<Option<Blocked>> = self.graph.nodes.iter().map(|_| None).collect();
         let mut statistics = vec![None; self.graph.nodes.len()];
         let mut left = plan.readers.clone();
-        for (step, packed) in self.steps.iter().zip(&self.packed) {
+        for (step, weights) in self.steps.iter().zip(&self.packed) {
             // An input that nobody else reads may become the output; while training, only a sum's, because a norm's
             // backward pass needs what it read.
             let first = step.inputs.first().copied();
@@ -204,7 +239,7 @@ impl Engine {
             };
             self.run_step(
                 step,
-                packed,
+                weights,
                 in_place,
                 input,
                 training,
@@ -250,6 +285,14 @@ impl Engine {
             .any(|s| s.output == id && !matches!(s.kind, Norm { .. } | Conv(_) | ConvTranspose { .. } | Resize { .. }))
     }
 
+    /// The constant of the norm that reads a value, if there is one: the value's moments are then gathered as it is made.
+    fn norm_behind(&self, id: viscera_net::NodeId) -> Option<f32> {
+        self.steps.iter().find_map(|step| match &step.kind {
+            Kind::Norm { eps, .. } if step.inputs[0] == id => Some(*eps),
+            _ => None,
+        })
+    }
+
     fn tail(&self, kind: &Kind, dims: Dims, training: Option<u64>) -> Tail {
         let Kind::Norm {
             affine, dropout, slope, ..
@@ -270,7 +313,7 @@ impl Engine {
     fn run_step(
         &self,
         step: &Step,
-        packed: &[PackedWeights],
+        weights: &StepWeights,
         in_place: bool,
         input: &Tensor,
         training: Option<u64>,
@@ -284,29 +327,36 @@ impl Engine {
             Kind::Conv(conv) => {
                 let pass = window(conv).gather(output.dims.extent);
                 let bias = pack_bias(conv.bias.map(|b| self.param(b)), conv.out_channels);
+                let write = Write::Set(&bias);
                 output.clear_halo();
-                run_pass(self.isa, &pass, &packed[0], Write::Set(&bias), read[0], output);
+                let eps = self.norm_behind(step.output);
+                let parts = self.convolve(conv, &pass, false, Some(weights), write, read[0], output, eps.is_some());
+                statistics[step.output.0] = eps.map(|eps| Statistics::join(output.dims, &parts, eps));
             }
-            Kind::ConvTranspose { kernel, bias, .. } => {
+            Kind::ConvTranspose { kernel, bias, weight } => {
                 let bias = pack_bias(bias.map(|b| self.param(b)), output.dims.channels);
                 output.clear_halo();
+                let packed = weights
+                    .direct
+                    .get_or_init(|| self.pack_transposed_all(*kernel, *weight));
                 for (pass, packed) in Window::disjoint(*kernel).scatter(output.dims.extent).iter().zip(packed) {
-                    run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output);
+                    run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output, false);
                 }
             }
             Kind::Norm { eps, .. } => {
                 let tail = self.tail(&step.kind, output.dims, training);
+                let gathered = statistics[step.inputs[0].0].take();
                 if in_place {
-                    let found = norm::statistics(output, *eps);
-                    norm::forward_in_place(output, &found, &tail);
+                    let found = gathered.unwrap_or_else(|| norm::statistics(self.isa, output, *eps));
+                    norm::forward_in_place(self.isa, output, &found, &tail);
                 } else {
-                    let found = norm::statistics(read[0], *eps);
-                    norm::forward(read[0], &found, &tail, output);
+                    let found = gathered.unwrap_or_else(|| norm::statistics(self.isa, read[0], *eps));
+                    norm::forward(self.isa, read[0], &found, &tail, output);
                     statistics[step.output.0] = Some(found);
                 }
             }
-            Kind::Add { slope } if in_place => pointwise::add_in_place(output, &read, *slope),
-            Kind::Add { slope } => pointwise::add(&read, *slope, output),
+            Kind::Add { slope } if in_place => pointwise::add_in_place(self.isa, output, &read, *slope),
+            Kind::Add { slope } => pointwise::add(self.isa, &read, *slope, output),
             Kind::Sigmoid => pointwise::sigmoid(read[0], output),
             Kind::Dropout { p } => {
                 let factor = |sample, channel| match training {
@@ -357,11 +407,10 @@ impl Engine {
                 if wanted(first) {
                     let passes = window(conv).scatter(x.dims.extent);
                     gradients.write(first, tape, pool, |fresh, dx| {
+                        let none = pack_bias(None, x.dims.channels);
+                        let write = if fresh { Write::Set(&none) } else { Write::Add };
                         for pass in &passes {
-                            let packed = self.pack_conv(conv, x.dims.channels, pass, true);
-                            let none = pack_bias(None, x.dims.channels);
-                            let write = if fresh { Write::Set(&none) } else { Write::Add };
-                            run_pass(self.isa, pass, &packed, write, &dy, dx);
+                            self.convolve(conv, pass, true, None, write, &dy, dx, false);
                         }
                     });
                 }
@@ -382,7 +431,7 @@ impl Engine {
                         let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
                         let none = pack_bias(None, ins);
                         let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        run_pass(self.isa, &pass, &packed, write, &dy, dx);
+                        run_pass(self.isa, &pass, &packed, write, &dy, dx, false);
                     });
                 }
                 pool.give(dy);
@@ -390,7 +439,7 @@ impl Engine {
             (kind @ Kind::Norm { affine, .. }, Some(x), _) => {
                 if let Some(found) = &tape.statistics[step.output.0] {
                     let tail = self.tail(kind, x.dims, Some(tape.seed));
-                    let [scale, shift] = norm::backward(x, found, &tail, &mut dy);
+                    let [scale, shift] = norm::backward(self.isa, x, found, &tail, &mut dy);
                     if let Some((weight, bias)) = affine {
                         add_to(&mut parameters[weight.0], &scale);
                         add_to(&mut parameters[bias.0], &shift);
@@ -400,7 +449,7 @@ impl Engine {
             }
             (Kind::Add { slope }, _, Some(y)) => {
                 if let Some(slope) = slope {
-                    pointwise::leaky_backward(y, *slope, &mut dy);
+                    pointwise::leaky_backward(self.isa, y, *slope, &mut dy);
                 }
                 for &input in step.inputs.iter().skip(1).filter(|&&i| wanted(i)) {
                     gradients.add(input, tape, pool, &dy);
@@ -483,13 +532,16 @@ impl Executor for Engine {
         }
         let mut pool = self.take_pool();
         let mut parameters: Vec<Vec<f32>> = self.graph.params.iter().map(|p| vec![0.0; p.len()]).collect();
-        let mut open = Gradients(self.graph.nodes.iter().map(|_| None).collect());
+        let mut gradients_left = Gradients {
+            isa: self.isa,
+            open: self.graph.nodes.iter().map(|_| None).collect(),
+        };
         for (gradient, &id) in gradients.iter().zip(&self.graph.outputs) {
-            open.scatter(id, &tape, &mut pool, |dy| dy.load(gradient));
+            gradients_left.scatter(id, &tape, &mut pool, |dy| dy.load(gradient));
         }
         for step in self.steps.iter().rev() {
-            if let Some(dy) = open.0[step.output.0].take() {
-                self.step_backward(step, &tape, dy, &mut open, &mut pool, &mut parameters);
+            if let Some(dy) = gradients_left.open[step.output.0].take() {
+                self.step_backward(step, &tape, dy, &mut gradients_left, &mut pool, &mut parameters);
             }
             // Nothing before this step reads its value.
             if let Some(value) = tape.values[step.output.0].take() {
@@ -511,13 +563,16 @@ impl Executor for Engine {
     fn set_parameters(&mut self, weights: &Weights) -> Result<(), NetError> {
         weights.check(&self.graph)?;
         self.weights = weights.clone();
-        self.packed = self.steps.iter().map(|step| self.pack(step)).collect();
+        self.packed = self.steps.iter().map(|_| StepWeights::default()).collect();
         Ok(())
     }
 }
 
 /// Gradients that wait for their step, by node.
-struct Gradients(Vec<Option<Blocked>>);
+struct Gradients {
+    isa: Isa,
+    open: Vec<Option<Blocked>>,
+}
 
 impl Gradients {
     /// Lets `f(fresh, gradient)` write a gradient, or add to it when `fresh` is false.
@@ -528,7 +583,7 @@ impl Gradients {
         pool: &mut BufferPool,
         f: impl FnOnce(bool, &mut Blocked),
     ) {
-        match &mut self.0[id.0] {
+        match &mut self.open[id.0] {
             Some(gradient) => f(false, gradient),
             empty => {
                 let mut gradient = pool.take(tape.plan.gradient_dims(id));
@@ -548,8 +603,8 @@ impl Gradients {
 
     /// Adds a gradient that nobody needs afterwards.
     fn pass_on(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: Blocked) {
-        if self.0[id.0].is_none() && gradient.dims == tape.plan.gradient_dims(id) {
-            self.0[id.0] = Some(gradient);
+        if self.open[id.0].is_none() && gradient.dims == tape.plan.gradient_dims(id) {
+            self.open[id.0] = Some(gradient);
         } else {
             self.add(id, tape, pool, &gradient);
             pool.give(gradient);
@@ -558,11 +613,12 @@ impl Gradients {
 
     /// Adds a gradient.
     fn add(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: &Blocked) {
+        let isa = self.isa;
         self.write(id, tape, pool, |fresh, sum| {
             if fresh {
-                pointwise::add(&[gradient], None, sum);
+                pointwise::add(isa, &[gradient], None, sum);
             } else {
-                pointwise::add_in_place(sum, &[gradient], None);
+                pointwise::add_in_place(isa, sum, &[gradient], None);
             }
         });
     }

@@ -12,6 +12,7 @@ mod isa;
 mod kernels;
 mod layout;
 mod plan;
+mod vector;
 
 pub use engine::Engine;
 pub use isa::Isa;

@@ -1,6 +1,9 @@
 //! Instance norm, fused with the dropout and the activation behind it, forward and backward.
 
+use super::moments::{AddRow, Moments, Partial, join};
+use crate::Isa;
 use crate::layout::{Blocked, Dims, LANES, Lane};
+use crate::vector::{Kernel, Vector};
 use rayon::prelude::*;
 
 /// Learnt scale and shift, per channel.
@@ -61,33 +64,38 @@ fn add(sums: &mut [[f64; LANES]; 2], more: &[[f64; LANES]; 2]) {
 }
 
 /// Statistics over the voxels of each sample and channel.
-pub(crate) fn statistics(x: &Blocked, eps: f32) -> Statistics {
-    let count = x.dims.voxels() as f64;
-    // Shifted by the first voxel, so that a large mean does not drown the variance.
-    let shift: Vec<Lane> = (0..x.dims.batch * x.dims.blocks())
-        .map(|unit| x.row(unit / x.dims.blocks(), unit % x.dims.blocks(), 0, 0)[0])
-        .collect();
+pub(crate) fn statistics(isa: Isa, x: &Blocked, eps: f32) -> Statistics {
+    let extent = x.dims.extent;
     let blocks = x.dims.blocks();
-    let sums = row_sums(x, |sample, block, _, _, row, sums| {
-        let shift = shift[sample * blocks + block].0;
-        for lane in row {
-            for i in 0..LANES {
-                let v = lane.0[i] - shift[i];
-                sums[0].0[i] += v;
-                sums[1].0[i] += v * v;
+    let parts: Vec<Partial> = (0..x.dims.batch * blocks * extent[0])
+        .into_par_iter()
+        .with_min_len((4096 / (extent[1] * extent[2])).max(1))
+        .map(|index| {
+            let (unit, z) = (index / extent[0], index % extent[0]);
+            let mut moments = Moments::default();
+            for y in 0..extent[1] {
+                isa.run(AddRow(&mut moments, x.row(unit / blocks, unit % blocks, z, y)));
             }
-        }
-    });
-    let (mut mean, mut inverse_std) = (Vec::new(), Vec::new());
-    for (sums, shift) in sums.iter().zip(&shift) {
-        let m: [f64; LANES] = std::array::from_fn(|i| sums[0][i] / count);
-        mean.push(Lane(std::array::from_fn(|i| (f64::from(shift.0[i]) + m[i]) as f32)));
-        inverse_std.push(Lane(std::array::from_fn(|i| {
-            let variance = (sums[1][i] / count - m[i] * m[i]).max(0.0);
-            (1.0 / (variance + f64::from(eps)).sqrt()) as f32
-        })));
+            moments.finish(unit)
+        })
+        .collect();
+    Statistics::join(x.dims, &parts, eps)
+}
+
+impl Statistics {
+    /// From what was gathered while the values were written.
+    pub(crate) fn join(dims: Dims, parts: &[Partial], eps: f32) -> Self {
+        let (mean, inverse_std) = join(dims.batch * dims.blocks(), parts)
+            .into_iter()
+            .map(|[mean, variance]| {
+                (
+                    Lane(mean.map(|m| m as f32)),
+                    Lane(variance.map(|v| (1.0 / (v + f64::from(eps)).sqrt()) as f32)),
+                )
+            })
+            .unzip();
+        Self { mean, inverse_std }
     }
-    Statistics { mean, inverse_std }
 }
 
 /// What happens to x̂ = (x − mean) / std: y = act(x̂ · scale + shift) · keep, where `act` is leaky ReLU or nothing. Kept
@@ -130,35 +138,53 @@ impl Tail {
     }
 }
 
-#[inline(always)]
-fn leaky(v: f32, slope: f32) -> f32 {
-    if v > 0.0 { v } else { v * slope }
-}
-
 /// y from x; `y` is a buffer of the same shape.
-pub(crate) fn forward(x: &Blocked, statistics: &Statistics, tail: &Tail, y: &mut Blocked) {
+pub(crate) fn forward(isa: Isa, x: &Blocked, statistics: &Statistics, tail: &Tail, y: &mut Blocked) {
     let blocks = x.dims.blocks();
     y.fill_rows(|sample, block, z, yy, row| {
-        let [a, b] = fold(statistics, tail, sample * blocks + block, block);
-        for (y, x) in row.iter_mut().zip(x.row(sample, block, z, yy)) {
-            for i in 0..LANES {
-                y.0[i] = leaky(x.0[i] * a[i] + b[i], tail.slope);
-            }
-        }
+        row.copy_from_slice(x.row(sample, block, z, yy));
+        isa.run(tail.map(statistics, sample * blocks + block, block, row));
     });
 }
 
 /// y in place of x.
-pub(crate) fn forward_in_place(x: &mut Blocked, statistics: &Statistics, tail: &Tail) {
+pub(crate) fn forward_in_place(isa: Isa, x: &mut Blocked, statistics: &Statistics, tail: &Tail) {
     let blocks = x.dims.blocks();
     x.change_rows(|sample, block, _, _, row| {
-        let [a, b] = fold(statistics, tail, sample * blocks + block, block);
-        for x in row {
-            for i in 0..LANES {
-                x.0[i] = leaky(x.0[i] * a[i] + b[i], tail.slope);
-            }
-        }
+        isa.run(tail.map(statistics, sample * blocks + block, block, row));
     });
+}
+
+/// row = act(row · scale + shift).
+struct Map<'a> {
+    scale: Lane,
+    shift: Lane,
+    slope: f32,
+    row: &'a mut [Lane],
+}
+
+impl Kernel for Map<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (scale, shift, slope) = (V::load(&self.scale), V::load(&self.shift), V::splat(self.slope));
+        for lane in self.row {
+            V::load(lane).mul_add(scale, shift).leaky(slope).store(lane);
+        }
+    }
+}
+
+impl Tail {
+    fn map<'a>(&self, statistics: &Statistics, unit: usize, block: usize, row: &'a mut [Lane]) -> Map<'a> {
+        let [scale, shift] = fold(statistics, self, unit, block).map(Lane);
+        Map {
+            scale,
+            shift,
+            slope: self.slope,
+            row,
+        }
+    }
 }
 
 /// The norm, affine map and dropout as one `x · a + b`.
@@ -173,49 +199,28 @@ fn fold(statistics: &Statistics, tail: &Tail, unit: usize, block: usize) -> [[f3
 /// Turns the gradient of y into that of x, in place, and gives the gradients of scale and shift per channel.
 ///
 /// With g the gradient behind activation and dropout: dx = scale / std · (g − mean(g) − x̂ · mean(g · x̂)).
-pub(crate) fn backward(x: &Blocked, statistics: &Statistics, tail: &Tail, dy: &mut Blocked) -> [Vec<f32>; 2] {
+pub(crate) fn backward(isa: Isa, x: &Blocked, statistics: &Statistics, tail: &Tail, dy: &mut Blocked) -> [Vec<f32>; 2] {
     let blocks = x.dims.blocks();
-    let masked = |unit: usize, block: usize| {
-        let [a, b] = fold(statistics, tail, unit, block);
-        let keep = tail.keep[unit].0;
-        let slope = tail.slope;
-        move |x: &Lane, dy: &Lane| -> [f32; LANES] {
-            std::array::from_fn(|i| {
-                let g = if x.0[i] * a[i] + b[i] > 0.0 {
-                    dy.0[i]
-                } else {
-                    dy.0[i] * slope
-                };
-                g * keep[i]
-            })
-        }
-    };
     let sums = row_sums(dy, |sample, block, z, y, row, sums| {
-        let unit = sample * blocks + block;
-        let masked = masked(unit, block);
-        let (mean, inverse) = (statistics.mean[unit].0, statistics.inverse_std[unit].0);
-        for (x, dy) in x.row(sample, block, z, y).iter().zip(row) {
-            let g = masked(x, dy);
-            for i in 0..LANES {
-                sums[0].0[i] += g[i];
-                sums[1].0[i] += g[i] * ((x.0[i] - mean[i]) * inverse[i]);
-            }
-        }
+        isa.run(GradientSums {
+            gate: tail.gate(statistics, sample * blocks + block, block),
+            x: x.row(sample, block, z, y),
+            dy: row,
+            sums,
+        });
     });
     let count = x.dims.voxels() as f64;
     dy.change_rows(|sample, block, z, y, row| {
         let unit = sample * blocks + block;
-        let masked = masked(unit, block);
-        let (mean, inverse) = (statistics.mean[unit].0, statistics.inverse_std[unit].0);
-        let scale = tail.scale[block].0;
-        let [mean_g, mean_gx] = sums[unit].map(|s| s.map(|v| (v / count) as f32));
-        for (x, dy) in x.row(sample, block, z, y).iter().zip(row) {
-            let g = masked(x, dy);
-            for i in 0..LANES {
-                let normalised = (x.0[i] - mean[i]) * inverse[i];
-                dy.0[i] = scale[i] * inverse[i] * (g[i] - mean_g[i] - normalised * mean_gx[i]);
-            }
-        }
+        isa.run(GradientOfInput {
+            gate: tail.gate(statistics, unit, block),
+            x: x.row(sample, block, z, y),
+            dy: row,
+            means: sums[unit].map(|s| Lane(s.map(|v| (v / count) as f32))),
+            scale: Lane(std::array::from_fn(|i| {
+                tail.scale[block].0[i] * statistics.inverse_std[unit].0[i]
+            })),
+        });
     });
     let per_channel = |which: usize| {
         (0..x.dims.channels)
@@ -227,4 +232,107 @@ pub(crate) fn backward(x: &Blocked, statistics: &Statistics, tail: &Tail, dy: &m
             .collect()
     };
     [per_channel(1), per_channel(0)]
+}
+
+/// What turns dy into g, the gradient before activation and dropout, and x into x̂.
+struct Gate {
+    /// act's argument is x · fold[0] + fold[1].
+    fold: [Lane; 2],
+    mean: Lane,
+    inverse_std: Lane,
+    keep: Lane,
+    slope: f32,
+}
+
+impl Tail {
+    fn gate(&self, statistics: &Statistics, unit: usize, block: usize) -> Gate {
+        Gate {
+            fold: fold(statistics, self, unit, block).map(Lane),
+            mean: statistics.mean[unit],
+            inverse_std: statistics.inverse_std[unit],
+            keep: self.keep[unit],
+            slope: self.slope,
+        }
+    }
+}
+
+/// A gate in registers.
+#[derive(Clone, Copy)]
+struct Open<V> {
+    fold: [V; 2],
+    mean: V,
+    inverse_std: V,
+    keep: V,
+    slope: V,
+}
+
+impl<V: Vector> Open<V> {
+    #[inline(always)]
+    fn new(gate: &Gate) -> Self {
+        Self {
+            fold: [V::load(&gate.fold[0]), V::load(&gate.fold[1])],
+            mean: V::load(&gate.mean),
+            inverse_std: V::load(&gate.inverse_std),
+            keep: V::load(&gate.keep),
+            slope: V::splat(gate.slope),
+        }
+    }
+
+    /// g and x̂.
+    #[inline(always)]
+    fn pass(self, x: &Lane, dy: &Lane) -> [V; 2] {
+        let (x, dy) = (V::load(x), V::load(dy));
+        let argument = x.mul_add(self.fold[0], self.fold[1]);
+        let g = argument.if_positive(dy, dy.mul(self.slope)).mul(self.keep);
+        [g, x.sub(self.mean).mul(self.inverse_std)]
+    }
+}
+
+/// Σ g and Σ g · x̂ of a row.
+struct GradientSums<'a> {
+    gate: Gate,
+    x: &'a [Lane],
+    dy: &'a [Lane],
+    sums: &'a mut [Lane; 2],
+}
+
+impl Kernel for GradientSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let open = Open::<V>::new(&self.gate);
+        let mut sums = [V::splat(0.0); 2];
+        for (x, dy) in self.x.iter().zip(self.dy) {
+            let [g, normalised] = open.pass(x, dy);
+            sums = [sums[0].add(g), g.mul_add(normalised, sums[1])];
+        }
+        for (sum, more) in self.sums.iter_mut().zip(sums) {
+            V::load(sum).add(more).store(sum);
+        }
+    }
+}
+
+/// dx of a row, in place of dy.
+struct GradientOfInput<'a> {
+    gate: Gate,
+    x: &'a [Lane],
+    dy: &'a mut [Lane],
+    means: [Lane; 2],
+    scale: Lane,
+}
+
+impl Kernel for GradientOfInput<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let open = Open::<V>::new(&self.gate);
+        let [mean_g, mean_gx] = [V::load(&self.means[0]), V::load(&self.means[1])];
+        let scale = V::load(&self.scale);
+        for (x, dy) in self.x.iter().zip(self.dy) {
+            let [g, normalised] = open.pass(x, dy);
+            g.sub(mean_g).sub(normalised.mul(mean_gx)).mul(scale).store(dy);
+        }
+    }
 }

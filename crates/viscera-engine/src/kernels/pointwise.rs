@@ -1,42 +1,81 @@
 //! Functions of single voxels: sums, activations, channel scaling, concatenation.
 
+use crate::Isa;
 use crate::layout::{Blocked, LANES, Lane};
+use crate::vector::{Kernel, Vector};
 
 /// y = act(Σ inputs), where `slope` is that of a leaky ReLU, or `None` for no activation.
-pub(crate) fn add(inputs: &[&Blocked], slope: Option<f32>, y: &mut Blocked) {
+pub(crate) fn add(isa: Isa, inputs: &[&Blocked], slope: Option<f32>, y: &mut Blocked) {
     y.fill_rows(|sample, block, z, yy, row| {
         row.copy_from_slice(inputs[0].row(sample, block, z, yy));
-        add_rows(row, &inputs[1..], slope, [sample, block, z, yy]);
+        add_rows(isa, row, &inputs[1..], slope, [sample, block, z, yy]);
     });
 }
 
 /// The same in place of the first input.
-pub(crate) fn add_in_place(y: &mut Blocked, others: &[&Blocked], slope: Option<f32>) {
-    y.change_rows(|sample, block, z, yy, row| add_rows(row, others, slope, [sample, block, z, yy]));
+pub(crate) fn add_in_place(isa: Isa, y: &mut Blocked, others: &[&Blocked], slope: Option<f32>) {
+    y.change_rows(|sample, block, z, yy, row| add_rows(isa, row, others, slope, [sample, block, z, yy]));
 }
 
-fn add_rows(row: &mut [Lane], others: &[&Blocked], slope: Option<f32>, [sample, block, z, y]: [usize; 4]) {
+fn add_rows(isa: Isa, row: &mut [Lane], others: &[&Blocked], slope: Option<f32>, [sample, block, z, y]: [usize; 4]) {
     for other in others {
-        for (sum, other) in row.iter_mut().zip(other.row(sample, block, z, y)) {
-            sum.add_scaled(1.0, other);
-        }
+        isa.run(AddTo(row, other.row(sample, block, z, y)));
     }
     if let Some(slope) = slope {
-        for value in row.iter_mut().flat_map(|lane| &mut lane.0) {
-            *value = if *value > 0.0 { *value } else { *value * slope };
+        isa.run(Leaky(row, slope));
+    }
+}
+
+/// row += other.
+struct AddTo<'a>(&'a mut [Lane], &'a [Lane]);
+
+impl Kernel for AddTo<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for (sum, other) in self.0.iter_mut().zip(self.1) {
+            V::load(sum).add(V::load(other)).store(sum);
+        }
+    }
+}
+
+/// row = leaky(row).
+struct Leaky<'a>(&'a mut [Lane], f32);
+
+impl Kernel for Leaky<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let slope = V::splat(self.1);
+        for lane in self.0 {
+            V::load(lane).leaky(slope).store(lane);
         }
     }
 }
 
 /// Gradient behind a leaky ReLU with positive slope or zero, from its output: the sign of the output is that of the input.
-pub(crate) fn leaky_backward(y: &Blocked, slope: f32, dy: &mut Blocked) {
+pub(crate) fn leaky_backward(isa: Isa, y: &Blocked, slope: f32, dy: &mut Blocked) {
     dy.change_rows(|sample, block, z, yy, row| {
-        for (dy, y) in row.iter_mut().zip(y.row(sample, block, z, yy)) {
-            for i in 0..LANES {
-                dy.0[i] = if y.0[i] > 0.0 { dy.0[i] } else { dy.0[i] * slope };
-            }
-        }
+        isa.run(LeakyBackward(row, y.row(sample, block, z, yy), slope));
     });
+}
+
+/// dy → dx, where y is the output.
+struct LeakyBackward<'a>(&'a mut [Lane], &'a [Lane], f32);
+
+impl Kernel for LeakyBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let slope = V::splat(self.2);
+        for (dy, y) in self.0.iter_mut().zip(self.1) {
+            let gradient = V::load(dy);
+            V::load(y).if_positive(gradient, gradient.mul(slope)).store(dy);
+        }
+    }
 }
 
 /// y = 1 / (1 + e^−x).
