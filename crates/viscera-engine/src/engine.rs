@@ -146,7 +146,7 @@ impl Engine {
         moments: bool,
     ) -> Vec<Partial> {
         let (ins, outs) = (x.dims.channels, y.dims.channels);
-        let form = Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count));
+        let form = winograd_form(conv, pass, ins, outs);
         let fresh = StepWeights::default();
         let cache = cache.unwrap_or(&fresh);
         if let Some(form) = form {
@@ -393,17 +393,18 @@ impl Engine {
                 if let Some(bias) = conv.bias {
                     add_to(&mut parameters[bias.0], &bias_gradient(&dy));
                 }
-                let groups = Groups::new(conv, x.dims.channels);
-                let taps: usize = conv.kernel.iter().product();
+                let pass = window(conv).gather(dy.dims.extent);
                 let target = &mut parameters[conv.weight.0];
-                weight_gradient(
-                    self.isa,
-                    &window(conv).gather(dy.dims.extent),
-                    x,
-                    &dy,
-                    |o, i| groups.connected(o, i),
-                    |o, i, tap, v| target[(o * groups.ins + i % groups.ins) * taps + tap] += v,
-                );
+                if let Some(form) = winograd_form(conv, &pass, x.dims.channels, conv.out_channels) {
+                    winograd::weight_gradient(self.isa, form, x, &dy, target);
+                } else {
+                    let groups = Groups::new(conv, x.dims.channels);
+                    let taps: usize = conv.kernel.iter().product();
+                    let connected = |o, i| groups.connected(o, i);
+                    weight_gradient(self.isa, &pass, x, &dy, connected, |o, i, tap, v| {
+                        target[(o * groups.ins + i % groups.ins) * taps + tap] += v;
+                    });
+                }
                 if wanted(first) {
                     let passes = window(conv).scatter(x.dims.extent);
                     gradients.write(first, tape, pool, |fresh, dx| {
@@ -643,6 +644,11 @@ impl Groups {
     fn connected(self, o: usize, i: usize) -> bool {
         o / self.outs == i / self.ins
     }
+}
+
+/// The Winograd form of a convolution's pass where it has one that pays.
+fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option<Form> {
+    Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count))
 }
 
 fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {
