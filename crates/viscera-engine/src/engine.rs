@@ -10,6 +10,7 @@ use crate::kernels::{pointwise, pooling, resize};
 use crate::layout::{Blocked, BufferPool, Dims};
 use crate::plan::{Kind, Plan, Step, steps, window};
 use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
 use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights, dropout_keeps};
 
 /// A network ready to run on this machine's CPU.
@@ -23,6 +24,19 @@ pub struct Engine {
     isa: Isa,
     pool: Mutex<BufferPool>,
     tape: Option<Tape>,
+}
+
+/// What one step of a run took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepTime {
+    /// Name of the node that the step begins with; norms, activations and sums behind it may be part of it.
+    pub node: String,
+    /// What it does.
+    pub op: &'static str,
+    /// Seconds.
+    pub seconds: f64,
+    /// Multiply-accumulates, counted as the network asks for them and not as the kernel does them.
+    pub macs: u64,
 }
 
 /// Weights of a step in the forms that its kernels read, each made when a run first needs it.
@@ -75,7 +89,24 @@ impl Engine {
     /// # Errors
     /// When the input does not fit the graph.
     pub fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
-        Ok(self.run_steps(input, None)?.0)
+        Ok(self.run_steps(input, None, None)?.0)
+    }
+
+    /// As [`Self::run`], with the time of every step.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_timed(&self, input: &Tensor) -> Result<(Vec<Tensor>, Vec<StepTime>), NetError> {
+        let macs = self.graph.node_macs(input.spatial())?;
+        let mut seconds = Vec::with_capacity(self.steps.len());
+        let (outputs, _) = self.run_steps(input, None, Some(&mut seconds))?;
+        let times = self.steps.iter().zip(seconds).map(|(step, seconds)| StepTime {
+            node: self.graph.nodes[step.first.0].name.clone(),
+            op: step.kind.name(),
+            seconds,
+            macs: macs[step.first.0].saturating_mul(input.shape()[0] as u64),
+        });
+        Ok((outputs, times.collect()))
     }
 
     /// Peak of the memory that values take while the network runs once over `batch` samples of `spatial` voxels, in
@@ -202,8 +233,13 @@ impl Engine {
         }
     }
 
-    /// Runs all steps. With `training`, every value stays for the backward pass.
-    fn run_steps(&self, input: &Tensor, training: Option<u64>) -> Result<(Vec<Tensor>, Tape), NetError> {
+    /// Runs all steps. With `training`, every value stays for the backward pass. `seconds` gets the time of each step.
+    fn run_steps(
+        &self,
+        input: &Tensor,
+        training: Option<u64>,
+        mut seconds: Option<&mut Vec<f64>>,
+    ) -> Result<(Vec<Tensor>, Tape), NetError> {
         let channels = match self.graph.nodes.first().map(|n| &n.op) {
             Some(Op::Input { channels }) => *channels,
             _ => 0,
@@ -220,6 +256,7 @@ impl Engine {
         let mut statistics = vec![None; self.graph.nodes.len()];
         let mut left = plan.readers.clone();
         for (step, weights) in self.steps.iter().zip(&self.packed) {
+            let start = Instant::now();
             // An input that nobody else reads may become the output; while training, only a sum's, because a norm's
             // backward pass needs what it read.
             let first = step.inputs.first().copied();
@@ -256,6 +293,9 @@ impl Engine {
                 {
                     pool.give(value);
                 }
+            }
+            if let Some(seconds) = &mut seconds {
+                seconds.push(start.elapsed().as_secs_f64());
             }
         }
         let outputs = self
@@ -508,7 +548,7 @@ impl Executor for Engine {
             tape.values.into_iter().flatten().for_each(|v| pool.give(v));
             self.give_pool(pool);
         }
-        let (outputs, tape) = self.run_steps(input, Some(seed))?;
+        let (outputs, tape) = self.run_steps(input, Some(seed), None)?;
         self.tape = Some(tape);
         Ok(outputs)
     }

@@ -11,8 +11,10 @@ mod engine;
 mod isa;
 mod kernels;
 mod layout;
+mod peak;
 mod plan;
 mod vector;
 
-pub use engine::Engine;
+pub use engine::{Engine, StepTime};
 pub use isa::Isa;
+pub use peak::peak_gflops;
