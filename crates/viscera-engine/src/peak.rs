@@ -3,7 +3,6 @@
 use crate::Isa;
 use crate::layout::{LANES, Lane};
 use crate::vector::{Kernel, Vector};
-use rayon::prelude::*;
 use std::time::Instant;
 
 /// Sums side by side: enough to hide the latency of an addition on two units.

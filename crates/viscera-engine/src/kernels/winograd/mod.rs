@@ -21,7 +21,7 @@ pub(crate) use gradient::weight_gradient;
 
 use super::conv::{Shared, TapPass, Write};
 use super::moments::{Moments, Partial};
-use super::tile::{Start, Tap, TileArgs, max_width, tile};
+use super::tile::{Start, Tap, TileArgs, cut, tile};
 use crate::Isa;
 use crate::layout::{Blocked, Dims, LANES, Lane};
 use rayon::prelude::*;
@@ -314,13 +314,11 @@ pub(crate) fn run(
             for group in &packed.groups[share * groups / shares..(share + 1) * groups / shares] {
                 scratch.m.resize(all_points * group.blocks * slots, Lane::ZERO);
                 let per_point = packed.in_channels * group.blocks;
-                let chunks = slots.div_ceil(max_width(group.blocks));
                 for point in 0..all_points {
                     let v = &scratch.v[point * in_blocks * slots..(point + 1) * in_blocks * slots];
                     let m = &mut scratch.m[point * group.blocks * slots..(point + 1) * group.blocks * slots];
                     let mut at = 0;
-                    for chunk in 0..chunks {
-                        let width = (slots - at).div_ceil(chunks - chunk);
+                    for (tiles, width) in cut(slots, group.blocks) {
                         // SAFETY: `v` has a lane for each tap and slot, `m` for each block and slot, and nobody else
                         // has them; the weights of a point are as many as the taps want.
                         #[allow(unsafe_code)]
@@ -334,10 +332,11 @@ pub(crate) fn run(
                                 y_step: 1,
                                 y_block: slots,
                                 start: Start::Value(&[Lane::ZERO; 2]),
+                                tiles,
                             };
                             tile(isa, group.blocks, width, &args);
                         }
-                        at += width;
+                        at += tiles * width;
                     }
                 }
                 for block in 0..group.blocks {
