@@ -1,14 +1,16 @@
 //! The executor: walks the steps of a graph forward and backward.
 
 use crate::Isa;
+use crate::kernels::activation::Pointwise;
 use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_pass};
 use crate::kernels::moments::Partial;
 use crate::kernels::norm::{self, Affine, Statistics, Tail};
+use crate::kernels::pointwise;
+use crate::kernels::scope::Scope;
 use crate::kernels::weight_gradient::{bias_gradient, weight_gradient};
 use crate::kernels::winograd::{self, Form, WinogradWeights};
-use crate::kernels::{pointwise, pooling, resize};
 use crate::layout::{Blocked, BufferPool, Dims};
-use crate::plan::{Kind, Plan, Step, steps, window};
+use crate::plan::{Kind, Moments, Plan, Step, steps, window};
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights, dropout_keeps};
@@ -16,12 +18,12 @@ use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights,
 /// A network ready to run on this machine's CPU.
 #[derive(Debug)]
 pub struct Engine {
-    graph: Graph,
+    pub(crate) graph: Graph,
     steps: Vec<Step>,
     weights: Weights,
     /// Forward weights of each step.
     packed: Vec<StepWeights>,
-    isa: Isa,
+    pub(crate) isa: Isa,
     pool: Mutex<BufferPool>,
     tape: Option<Tape>,
 }
@@ -49,10 +51,10 @@ struct StepWeights {
 
 /// What a forward pass in training mode leaves for the backward pass.
 #[derive(Debug)]
-struct Tape {
-    plan: Plan,
-    seed: u64,
-    values: Vec<Option<Blocked>>,
+pub(crate) struct Tape {
+    pub(crate) plan: Plan,
+    pub(crate) seed: u64,
+    pub(crate) values: Vec<Option<Blocked>>,
     statistics: Vec<Option<Statistics>>,
 }
 
@@ -135,7 +137,7 @@ impl Engine {
         Ok(peak)
     }
 
-    fn param(&self, id: ParamId) -> &[f32] {
+    pub(crate) fn param(&self, id: ParamId) -> &[f32] {
         &self.weights.values[id.0]
     }
 
@@ -261,7 +263,7 @@ impl Engine {
             // backward pass needs what it read.
             let first = step.inputs.first().copied();
             let in_place = match (&step.kind, first, training) {
-                (Kind::Add { .. } | Kind::Norm { .. }, Some(first), None) => left[first.0] == 1,
+                (_, Some(first), None) if step.in_place() => left[first.0] == 1,
                 (Kind::Add { .. }, Some(first), Some(_)) => {
                     plan.readers[first.0] == 1 && !self.kept_for_backward(first)
                 }
@@ -322,31 +324,58 @@ impl Engine {
         use Kind::{Conv, ConvTranspose, Norm, Resize};
         self.steps
             .iter()
-            .any(|s| s.output == id && !matches!(s.kind, Norm { .. } | Conv(_) | ConvTranspose { .. } | Resize { .. }))
+            .any(|s| s.output == id && !matches!(s.kind, Norm { .. } | Conv(_) | ConvTranspose { .. } | Resize(_)))
     }
 
-    /// The constant of the norm that reads a value, if there is one: the value's moments are then gathered as it is made.
-    fn norm_behind(&self, id: viscera_net::NodeId) -> Option<f32> {
+    /// Scope and constant of the norm that reads a value, if there is one that needs the value's moments: these are then
+    /// gathered as it is made. Dropout that does nothing may stand between.
+    fn norm_behind(&self, id: viscera_net::NodeId, training: bool) -> Option<(Scope, f32)> {
         self.steps.iter().find_map(|step| match &step.kind {
-            Kind::Norm { eps, .. } if step.inputs[0] == id => Some(*eps),
+            Kind::Norm { moments, eps, .. } if step.inputs[0] == id => {
+                moments.scope(training).map(|scope| (scope, *eps))
+            }
+            Kind::Dropout { .. } if step.inputs[0] == id && !training && self.only_reader(id) => {
+                self.norm_behind(step.output, false)
+            }
             _ => None,
         })
     }
 
+    /// Whether one step, and no output of the network, reads a value.
+    fn only_reader(&self, id: viscera_net::NodeId) -> bool {
+        let steps = self.steps.iter().filter(|step| step.reads().contains(&id)).count();
+        steps + self.graph.outputs.iter().filter(|o| **o == id).count() == 1
+    }
+
+    /// Statistics of a norm that takes them from elsewhere than its input.
+    fn fixed(&self, moments: Moments, dims: Dims, eps: f32) -> Statistics {
+        match moments {
+            Moments::Running { mean, variance } => Statistics::fixed(dims, self.param(mean), self.param(variance), eps),
+            _ => Statistics::fixed(dims, &[0.0], &[1.0], 0.0),
+        }
+    }
+
     fn tail(&self, kind: &Kind, dims: Dims, training: Option<u64>) -> Tail {
         let Kind::Norm {
-            affine, dropout, slope, ..
+            affine: [weight, bias],
+            dropout,
+            slope,
+            then,
+            ..
         } = kind
         else {
-            return Tail::new(dims, None, None, |_, _| 1.0);
+            return Tail::new(dims, Affine::default(), None, None, |_, _| 1.0);
         };
-        let affine = affine.map(|(weight, bias)| Affine {
-            weight: self.param(weight),
-            bias: self.param(bias),
-        });
-        Tail::new(dims, affine, *slope, |sample, channel| match (training, dropout) {
-            (Some(seed), Some((node, p))) => dropout_factor(seed, node.0, sample, channel, *p),
-            _ => 1.0,
+        let affine = Affine {
+            weight: weight.map(|id| self.param(id)),
+            bias: bias.map(|id| self.param(id)),
+        };
+        let then = then.and_then(|f| Pointwise::new(f, dims.blocks(), |id| self.param(id)));
+        Tail::new(dims, affine, *slope, then, |sample, channel| {
+            match (training, dropout) {
+                (Some(seed), Some((node, p))) => dropout_factor(seed, node.0, sample, channel, *p),
+                _ => 1.0,
+            }
         })
     }
 
@@ -369,9 +398,18 @@ impl Engine {
                 let bias = pack_bias(conv.bias.map(|b| self.param(b)), conv.out_channels);
                 let write = Write::Set(&bias);
                 output.clear_halo();
-                let eps = self.norm_behind(step.output);
-                let parts = self.convolve(conv, &pass, false, Some(weights), write, read[0], output, eps.is_some());
-                statistics[step.output.0] = eps.map(|eps| Statistics::join(output.dims, &parts, eps));
+                let norm = self.norm_behind(step.output, training.is_some());
+                let parts = self.convolve(
+                    conv,
+                    &pass,
+                    false,
+                    Some(weights),
+                    write,
+                    read[0],
+                    output,
+                    norm.is_some(),
+                );
+                statistics[step.output.0] = norm.map(|(scope, eps)| Statistics::join(output.dims, &parts, scope, eps));
             }
             Kind::ConvTranspose { kernel, bias, weight } => {
                 let bias = pack_bias(bias.map(|b| self.param(b)), output.dims.channels);
@@ -383,32 +421,29 @@ impl Engine {
                     run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output, false);
                 }
             }
-            Kind::Norm { eps, .. } => {
+            Kind::Norm { moments, eps, .. } => {
                 let tail = self.tail(&step.kind, output.dims, training);
                 let gathered = statistics[step.inputs[0].0].take();
+                let find = |x: &Blocked| match moments.scope(training.is_some()) {
+                    Some(scope) => gathered.unwrap_or_else(|| norm::statistics(self.isa, x, scope, *eps)),
+                    None => self.fixed(*moments, x.dims, *eps),
+                };
                 if in_place {
-                    let found = gathered.unwrap_or_else(|| norm::statistics(self.isa, output, *eps));
+                    let found = find(output);
                     norm::forward_in_place(self.isa, output, &found, &tail);
                 } else {
-                    let found = gathered.unwrap_or_else(|| norm::statistics(self.isa, read[0], *eps));
+                    let found = find(read[0]);
                     norm::forward(self.isa, read[0], &found, &tail, output);
                     statistics[step.output.0] = Some(found);
                 }
             }
             Kind::Add { slope } if in_place => pointwise::add_in_place(self.isa, output, &read, *slope),
             Kind::Add { slope } => pointwise::add(self.isa, &read, *slope, output),
-            Kind::Sigmoid => pointwise::sigmoid(read[0], output),
-            Kind::Dropout { p } => {
-                let factor = |sample, channel| match training {
-                    Some(seed) => dropout_factor(seed, step.output.0, sample, channel, *p),
-                    None => 1.0,
-                };
-                pointwise::scale_channels(read[0], factor, output);
+            // In place, dropout between a convolution and a norm hands on what was gathered.
+            Kind::Dropout { .. } if in_place => {
+                statistics[step.output.0] = statistics[step.inputs[0].0].take();
             }
-            Kind::Concat => pointwise::concat(&read, output),
-            Kind::Pool { kind, window } => pooling::forward(*kind, window, read[0], output),
-            Kind::AxisMean { axes } => pooling::axis_mean(*axes, read[0], output),
-            Kind::Resize { align_corners } => resize::forward(*align_corners, read[0], output),
+            _ => self.run_operation(step, in_place, training, &read, output),
         }
     }
 
@@ -423,7 +458,7 @@ impl Engine {
         parameters: &mut [Vec<f32>],
     ) {
         let value = |id: viscera_net::NodeId| tape.values[id.0].as_ref();
-        let wanted = |id: viscera_net::NodeId| !matches!(self.graph.nodes[id.0].op, Op::Input { .. });
+        let wanted = |id: viscera_net::NodeId| self.wanted(id);
         let Some(&first) = step.inputs.first() else {
             pool.give(dy);
             return;
@@ -477,13 +512,21 @@ impl Engine {
                 }
                 pool.give(dy);
             }
-            (kind @ Kind::Norm { affine, .. }, Some(x), _) => {
+            (kind @ Kind::Norm { affine, moments, .. }, Some(x), _) => {
                 if let Some(found) = &tape.statistics[step.output.0] {
                     let tail = self.tail(kind, x.dims, Some(tape.seed));
-                    let [scale, shift] = norm::backward(self.isa, x, found, &tail, &mut dy);
-                    if let Some((weight, bias)) = affine {
-                        add_to(&mut parameters[weight.0], &scale);
-                        add_to(&mut parameters[bias.0], &shift);
+                    let sums = norm::backward(self.isa, x, found, &tail, moments.scope(true), &mut dy);
+                    for (id, sum) in affine.iter().zip(sums) {
+                        if let Some(id) = id {
+                            add_to(&mut parameters[id.0], &sum);
+                        }
+                    }
+                    if let Moments::Running { mean, variance } = moments {
+                        for (id, of_batch) in [mean, variance].into_iter().zip(found.of_batch(&x.dims)) {
+                            let present = self.param(*id);
+                            let sum = parameters[id.0].iter_mut().zip(present.iter().zip(of_batch));
+                            sum.for_each(|(sum, (present, of_batch))| *sum += present - of_batch);
+                        }
                     }
                 }
                 gradients.pass_on(first, tape, pool, dy);
@@ -501,43 +544,13 @@ impl Engine {
                     pool.give(dy);
                 }
             }
-            (Kind::Sigmoid, _, Some(y)) => {
-                pointwise::sigmoid_backward(y, &mut dy);
-                gradients.pass_on(first, tape, pool, dy);
-            }
-            (Kind::Dropout { p }, _, _) => {
-                let seed = tape.seed;
-                let factor = |sample, channel| dropout_factor(seed, step.output.0, sample, channel, *p);
-                gradients.scatter(first, tape, pool, |dx| pointwise::scale_channels(&dy, factor, dx));
-                pool.give(dy);
-            }
-            (Kind::Concat, _, _) => {
-                let mut channel = 0;
-                for &input in &step.inputs {
-                    if wanted(input) {
-                        gradients.scatter(input, tape, pool, |dx| pointwise::concat_backward(&dy, channel, dx));
-                    }
-                    channel += tape.plan.dims(input).channels;
-                }
-                pool.give(dy);
-            }
-            (Kind::Pool { kind, window }, Some(x), Some(y)) => {
-                gradients.scatter(first, tape, pool, |dx| {
-                    pooling::backward(*kind, window, x, y, &dy, dx);
-                });
-                pool.give(dy);
-            }
-            (Kind::AxisMean { axes }, _, _) => {
-                gradients.scatter(first, tape, pool, |dx| pooling::axis_mean_backward(*axes, &dy, dx));
-                pool.give(dy);
-            }
-            (Kind::Resize { align_corners }, _, _) => {
-                gradients.scatter(first, tape, pool, |dx| resize::backward(*align_corners, &dy, dx));
-                pool.give(dy);
-            }
-            // The input has no gradient; nothing else lacks the values that it needs.
-            _ => pool.give(dy),
+            _ => self.operation_backward(step, tape, dy, gradients, pool, parameters),
         }
+    }
+
+    /// Whether the gradient of a value is of use: not that of the network's input.
+    pub(crate) fn wanted(&self, id: viscera_net::NodeId) -> bool {
+        !matches!(self.graph.nodes[id.0].op, Op::Input { .. })
     }
 }
 
@@ -610,7 +623,7 @@ impl Executor for Engine {
 }
 
 /// Gradients that wait for their step, by node.
-struct Gradients {
+pub(crate) struct Gradients {
     isa: Isa,
     open: Vec<Option<Blocked>>,
 }
@@ -636,14 +649,20 @@ impl Gradients {
     }
 
     /// The same for an `f` that can only write.
-    fn scatter(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, f: impl FnOnce(&mut Blocked)) {
+    pub(crate) fn scatter(
+        &mut self,
+        id: viscera_net::NodeId,
+        tape: &Tape,
+        pool: &mut BufferPool,
+        f: impl FnOnce(&mut Blocked),
+    ) {
         let mut gradient = pool.take(tape.plan.gradient_dims(id));
         f(&mut gradient);
         self.pass_on(id, tape, pool, gradient);
     }
 
     /// Adds a gradient that nobody needs afterwards.
-    fn pass_on(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: Blocked) {
+    pub(crate) fn pass_on(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: Blocked) {
         if self.open[id.0].is_none() && gradient.dims == tape.plan.gradient_dims(id) {
             self.open[id.0] = Some(gradient);
         } else {
@@ -691,7 +710,7 @@ fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option
     Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count))
 }
 
-fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {
+pub(crate) fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {
     if dropout_keeps(seed, node, sample, channel, p) {
         1.0 / (1.0 - p)
     } else {
@@ -699,7 +718,12 @@ fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32)
     }
 }
 
-fn add_to(sum: &mut [f32], more: &[f32]) {
+/// Adds a parameter's gradient. Where one value serves all channels, it takes the sum over them.
+pub(crate) fn add_to(sum: &mut [f32], more: &[f32]) {
+    if let [sum] = sum {
+        *sum += more.iter().sum::<f32>();
+        return;
+    }
     for (sum, more) in sum.iter_mut().zip(more) {
         *sum += more;
     }

@@ -11,6 +11,7 @@ mod engine;
 mod isa;
 mod kernels;
 mod layout;
+mod operations;
 mod peak;
 mod plan;
 mod vector;

@@ -23,6 +23,16 @@ pub(crate) trait Vector: Copy {
     fn mul_add(self, factor: Self, sum: Self) -> Self;
     /// Per value, `then` where self > 0, else `otherwise` (also for NaN).
     fn if_positive(self, then: Self, otherwise: Self) -> Self;
+    /// self / other.
+    fn div(self, other: Self) -> Self;
+    /// The larger of both; `other` where self is NaN.
+    fn max(self, other: Self) -> Self;
+    /// The smaller of both; `other` where self is NaN.
+    fn min(self, other: Self) -> Self;
+    /// The nearest whole number, ties to even.
+    fn round(self) -> Self;
+    /// 2 to the power of self, which is whole and within −126..=127.
+    fn exp2_whole(self) -> Self;
 
     /// Leaky ReLU with this slope of the negative part.
     #[inline(always)]
@@ -92,6 +102,34 @@ impl Vector for Plain {
             if self.0[i] > 0.0 { then.0[i] } else { otherwise.0[i] }
         }))
     }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        Self(self.0.map(f32::round_ties_even))
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self) -> Self {
+        Self(
+            self.0
+                .map(|n| f32::from_bits(((n as i32).wrapping_add(127) << 23) as u32)),
+        )
+    }
 }
 
 /// AVX2 with FMA. Values of this type exist only inside [`avx2`], on processors that have both.
@@ -104,8 +142,10 @@ pub(crate) struct Avx2(std::arch::x86_64::__m256);
 mod avx2 {
     use super::{Avx2, Lane, Vector};
     use std::arch::x86_64::{
-        _CMP_GT_OQ, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_load_ps, _mm256_mul_ps,
-        _mm256_set1_ps, _mm256_setzero_ps, _mm256_store_ps, _mm256_sub_ps,
+        _CMP_GT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32, _mm256_add_ps, _mm256_blendv_ps,
+        _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_load_ps,
+        _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_slli_epi32, _mm256_store_ps, _mm256_sub_ps,
     };
 
     impl Vector for Avx2 {
@@ -157,6 +197,39 @@ mod avx2 {
             Self(unsafe {
                 let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, _mm256_setzero_ps());
                 _mm256_blendv_ps(otherwise.0, then.0, positive)
+            })
+        }
+
+        #[inline(always)]
+        fn div(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_div_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_max_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_min_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn round(self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+        }
+
+        #[inline(always)]
+        fn exp2_whole(self) -> Self {
+            // SAFETY: as above, and AVX2.
+            Self(unsafe {
+                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
             })
         }
     }

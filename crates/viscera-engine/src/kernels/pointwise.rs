@@ -1,5 +1,6 @@
-//! Functions of single voxels: sums, activations, channel scaling, concatenation.
+//! Functions of single voxels: sums, channel scaling, joining and taking channels.
 
+use super::activation::Leaky;
 use crate::Isa;
 use crate::layout::{Blocked, LANES, Lane};
 use crate::vector::{Kernel, Vector};
@@ -22,7 +23,7 @@ fn add_rows(isa: Isa, row: &mut [Lane], others: &[&Blocked], slope: Option<f32>,
         isa.run(AddTo(row, other.row(sample, block, z, y)));
     }
     if let Some(slope) = slope {
-        isa.run(Leaky(row, slope));
+        isa.run(Leaky(row, Lane([slope; LANES])));
     }
 }
 
@@ -36,21 +37,6 @@ impl Kernel for AddTo<'_> {
     fn run<V: Vector>(self) {
         for (sum, other) in self.0.iter_mut().zip(self.1) {
             V::load(sum).add(V::load(other)).store(sum);
-        }
-    }
-}
-
-/// row = leaky(row).
-struct Leaky<'a>(&'a mut [Lane], f32);
-
-impl Kernel for Leaky<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let slope = V::splat(self.1);
-        for lane in self.0 {
-            V::load(lane).leaky(slope).store(lane);
         }
     }
 }
@@ -76,26 +62,6 @@ impl Kernel for LeakyBackward<'_> {
             V::load(y).if_positive(gradient, gradient.mul(slope)).store(dy);
         }
     }
-}
-
-/// y = 1 / (1 + e^−x).
-pub(crate) fn sigmoid(x: &Blocked, y: &mut Blocked) {
-    y.fill_rows(|sample, block, z, yy, row| {
-        for (y, x) in row.iter_mut().zip(x.row(sample, block, z, yy)) {
-            *y = Lane(x.0.map(|v| 1.0 / (1.0 + (-v).exp())));
-        }
-    });
-}
-
-/// Gradient before a sigmoid, from its output.
-pub(crate) fn sigmoid_backward(y: &Blocked, dy: &mut Blocked) {
-    dy.change_rows(|sample, block, z, yy, row| {
-        for (dy, y) in row.iter_mut().zip(y.row(sample, block, z, yy)) {
-            for i in 0..LANES {
-                dy.0[i] *= y.0[i] * (1.0 - y.0[i]);
-            }
-        }
-    });
 }
 
 /// Multiplies each channel of each sample by `factor(sample, channel)`.
@@ -141,13 +107,13 @@ pub(crate) fn concat(inputs: &[&Blocked], y: &mut Blocked) {
     });
 }
 
-/// The channels of `y`'s gradient that belong to an input that begins at channel `first`.
-pub(crate) fn concat_backward(dy: &Blocked, first: usize, dx: &mut Blocked) {
-    let channels = dx.dims.channels;
-    dx.fill_rows(|sample, block, z, y, row| {
+/// As many of the channels of `x`, from channel `first` on, as `y` has.
+pub(crate) fn channels(x: &Blocked, first: usize, y: &mut Blocked) {
+    let channels = y.dims.channels;
+    y.fill_rows(|sample, block, z, yy, row| {
         if first.is_multiple_of(LANES) {
-            row.copy_from_slice(dy.row(sample, first / LANES + block, z, y));
-            // Lanes past the last channel belong to the next input.
+            row.copy_from_slice(x.row(sample, first / LANES + block, z, yy));
+            // Lanes past the last channel belong to what comes after.
             for lane in row.iter_mut() {
                 for i in LANES.min(channels - block * LANES)..LANES {
                     lane.0[i] = 0.0;
@@ -158,9 +124,24 @@ pub(crate) fn concat_backward(dy: &Blocked, first: usize, dx: &mut Blocked) {
         row.fill(Lane::ZERO);
         for lane in 0..LANES.min(channels - block * LANES) {
             let channel = first + block * LANES + lane;
-            let source = dy.row(sample, channel / LANES, z, y);
+            let source = x.row(sample, channel / LANES, z, yy);
+            for (y, x) in row.iter_mut().zip(source) {
+                y.0[lane] = x.0[channel % LANES];
+            }
+        }
+    });
+}
+
+/// Gradient of the input of [`channels`]: zero for those left out.
+pub(crate) fn channels_backward(dy: &Blocked, first: usize, dx: &mut Blocked) {
+    let end = first + dy.dims.channels;
+    dx.fill_rows(|sample, block, z, y, row| {
+        row.fill(Lane::ZERO);
+        for channel in (block * LANES).max(first)..((block + 1) * LANES).min(end) {
+            let (lane, from) = (channel % LANES, channel - first);
+            let source = dy.row(sample, from / LANES, z, y);
             for (dx, dy) in row.iter_mut().zip(source) {
-                dx.0[lane] = dy.0[channel % LANES];
+                dx.0[lane] = dy.0[from % LANES];
             }
         }
     });
