@@ -46,7 +46,8 @@ pub struct StepTime {
 struct StepWeights {
     /// One per pass.
     direct: OnceLock<Vec<PackedWeights>>,
-    winograd: OnceLock<WinogradWeights>,
+    /// For F(2, 3), and with F(4, 3) along x.
+    winograd: [OnceLock<WinogradWeights>; 2],
 }
 
 /// What a forward pass in training mode leaves for the backward pass.
@@ -183,7 +184,7 @@ impl Engine {
         let fresh = StepWeights::default();
         let cache = cache.unwrap_or(&fresh);
         if let Some(form) = form {
-            let packed = cache.winograd.get_or_init(|| {
+            let packed = cache.winograd[usize::from(form.is_wide())].get_or_init(|| {
                 let weight = self.param(conv.weight);
                 let taps: usize = conv.kernel.iter().product();
                 WinogradWeights::new(form, pass, outs, ins, |o, i, tap| {
@@ -707,7 +708,8 @@ impl Groups {
 
 /// The Winograd form of a convolution's pass where it has one that pays.
 fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option<Form> {
-    Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count))
+    let form = Form::of(pass).filter(|_| conv.groups == 1)?;
+    form.best(ins, outs, pass.count)
 }
 
 pub(crate) fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {
