@@ -2,7 +2,7 @@
 
 use crate::Isa;
 use crate::kernels::activation::Pointwise;
-use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_pass};
+use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_passes};
 use crate::kernels::moments::Partial;
 use crate::kernels::norm::{self, Affine, Statistics, Tail};
 use crate::kernels::pointwise;
@@ -166,12 +166,12 @@ impl Engine {
             .collect()
     }
 
-    /// Runs a pass of a convolution by whichever kernel suits it; `reverse` for the gradient of its input. `cache` holds
-    /// weights that stay the same from run to run.
+    /// Runs the passes of a convolution by whichever kernel suits it; `reverse` for the gradient of its input. `cache`
+    /// holds weights that stay the same from run to run.
     fn convolve(
         &self,
         conv: &Conv,
-        pass: &TapPass,
+        passes: &[TapPass],
         reverse: bool,
         cache: Option<&StepWeights>,
         write: Write<'_>,
@@ -180,10 +180,11 @@ impl Engine {
         moments: bool,
     ) -> Vec<Partial> {
         let (ins, outs) = (x.dims.channels, y.dims.channels);
-        let form = winograd_form(conv, pass, ins, outs);
         let fresh = StepWeights::default();
         let cache = cache.unwrap_or(&fresh);
-        if let Some(form) = form {
+        if let [pass] = passes
+            && let Some(form) = winograd_form(conv, pass, ins, outs)
+        {
             let packed = cache.winograd[usize::from(form.is_wide())].get_or_init(|| {
                 let weight = self.param(conv.weight);
                 let taps: usize = conv.kernel.iter().product();
@@ -195,10 +196,12 @@ impl Engine {
             return winograd::run(self.isa, packed, write, x, y, moments);
         }
         let in_channels = if reverse { outs } else { ins };
-        let packed = cache
-            .direct
-            .get_or_init(|| vec![self.pack_conv(conv, in_channels, pass, reverse)]);
-        run_pass(self.isa, pass, &packed[0], write, x, y, moments)
+        let packed = cache.direct.get_or_init(|| {
+            let pack = |pass| self.pack_conv(conv, in_channels, pass, reverse);
+            passes.iter().map(pack).collect()
+        });
+        let passes: Vec<_> = passes.iter().zip(packed).collect();
+        run_passes(self.isa, &passes, write, x, y, moments)
     }
 
     /// Packed weights of a convolution's pass; `reverse` for the gradient of its input.
@@ -402,7 +405,7 @@ impl Engine {
                 let norm = self.norm_behind(step.output, training.is_some());
                 let parts = self.convolve(
                     conv,
-                    &pass,
+                    std::slice::from_ref(&pass),
                     false,
                     Some(weights),
                     write,
@@ -418,9 +421,9 @@ impl Engine {
                 let packed = weights
                     .direct
                     .get_or_init(|| self.pack_transposed_all(*kernel, *weight));
-                for (pass, packed) in Window::disjoint(*kernel).scatter(output.dims.extent).iter().zip(packed) {
-                    run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output, false);
-                }
+                let passes = Window::disjoint(*kernel).scatter(output.dims.extent);
+                let passes: Vec<_> = passes.iter().zip(packed).collect();
+                run_passes(self.isa, &passes, Write::Set(&bias), read[0], output, false);
             }
             Kind::Norm { moments, eps, .. } => {
                 let tail = self.tail(&step.kind, output.dims, training);
@@ -486,9 +489,7 @@ impl Engine {
                     gradients.write(first, tape, pool, |fresh, dx| {
                         let none = pack_bias(None, x.dims.channels);
                         let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        for pass in &passes {
-                            self.convolve(conv, pass, true, None, write, &dy, dx, false);
-                        }
+                        self.convolve(conv, &passes, true, None, write, &dy, dx, false);
                     });
                 }
                 pool.give(dy);
@@ -508,7 +509,7 @@ impl Engine {
                         let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
                         let none = pack_bias(None, ins);
                         let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        run_pass(self.isa, &pass, &packed, write, &dy, dx, false);
+                        run_passes(self.isa, &[(&pass, &packed)], write, &dy, dx, false);
                     });
                 }
                 pool.give(dy);

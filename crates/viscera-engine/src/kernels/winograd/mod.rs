@@ -409,7 +409,7 @@ pub(crate) fn run(
 
 #[cfg(test)]
 mod tests {
-    use super::super::conv::{PackedWeights, Window, halo_needed, run_pass};
+    use super::super::conv::{PackedWeights, Window, halo_needed, run_passes};
     use super::super::moments::join;
     use super::super::weight_gradient::weight_gradient as plain_gradient;
     use super::*;
@@ -494,7 +494,7 @@ mod tests {
                     for isa in [Isa::Scalar, Isa::detect()] {
                         for write in [Write::Set(&bias), Write::Add] {
                             let (mut plain, mut fast) = (value(dims(outs, [1; 3]), 2), value(dims(outs, [1; 3]), 2));
-                            let plain_parts = run_pass(Isa::Scalar, &pass, &packed, write, &x, &mut plain, true);
+                            let plain_parts = run_passes(Isa::Scalar, &[(&pass, &packed)], write, &x, &mut plain, true);
                             let fast_parts = run(isa, &transformed, write, &x, &mut fast, true);
                             let (a, b) = (plain.store(), fast.store());
                             let largest = a.data().iter().fold(0.0f32, |m, v| m.max(v.abs()));
