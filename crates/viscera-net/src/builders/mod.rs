@@ -1,6 +1,6 @@
 //! Builders of the networks, one file each. A builder takes widths and options and gives a [`Graph`](crate::Graph).
 //!
-//! [`Architecture`] is any of them; [`named`] gives those that publications fix, with all their settings.
+//! [`Architecture`] is any of them; [`named()`] gives those that publications fix, with all their settings.
 
 mod coarse_unet;
 mod dmfnet;
@@ -29,12 +29,16 @@ pub enum Architecture {
     /// The localising U-Net of EfficientSegNet's authors.
     CoarseUnet(CoarseUnet),
     /// EfficientSegNet.
+    #[serde(rename = "efficientsegnet")]
     EfficientSegNet(EfficientSegNet),
     /// nnU-Net's U-Nets.
+    #[serde(rename = "unet")]
     UNet(UNet),
     /// MFNet, DMFNet, Attention DMFNet.
+    #[serde(rename = "dmfnet")]
     DmfNet(DmfNet),
     /// PHTrans.
+    #[serde(rename = "phtrans")]
     PhTrans(PhTrans),
 }
 
