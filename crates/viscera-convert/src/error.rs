@@ -1,0 +1,33 @@
+//! What can be wrong with a network of another tool.
+
+use std::path::PathBuf;
+use viscera_net::NetError;
+use viscera_pipeline::PipelineError;
+
+/// Errors of this crate. Paths come last in each message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// The operating system would not let us read.
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        /// File or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A PyTorch checkpoint that cannot be used.
+    #[error("PyTorch checkpoint: {reason}: {path}", path = path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A network that does not hold together, or weights that do not fit it.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A recipe or model that cannot be made of what was read.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+}
