@@ -1,6 +1,6 @@
 //! Appends operations to a graph under dotted names, and the units that several networks share.
 
-use crate::{Activation, Conv, Graph, Init, Node, NodeId, Op, Param, ParamId, PoolKind};
+use crate::{Activation, Conv, Graph, Init, Node, NodeId, Op, Param, ParamId, ParamKind, PoolKind};
 
 /// Epsilon of every instance norm (PyTorch's default).
 const NORM_EPS: f32 = 1e-5;
@@ -52,7 +52,13 @@ impl GraphBuilder {
     }
 
     fn param(&mut self, name: String, shape: Vec<usize>, init: Init) -> ParamId {
-        self.graph.params.push(Param { name, shape, init });
+        let kind = ParamKind::Learnt;
+        self.graph.params.push(Param {
+            name,
+            shape,
+            init,
+            kind,
+        });
         ParamId(self.graph.params.len() - 1)
     }
 
