@@ -8,6 +8,7 @@
 )]
 
 mod error;
+pub mod onnx;
 pub mod pickle;
 
 pub use error::ConvertError;
