@@ -10,6 +10,7 @@ mod archive;
 mod checkpoint;
 mod machine;
 mod reduce;
+mod state;
 mod tensor;
 
 pub use checkpoint::{Checkpoint, Item};

@@ -175,7 +175,11 @@ impl TensorRef {
             .zip(self.shape.iter().copied())
             .filter(|&(_, s)| s > 1)
             .collect();
-        if axes.is_sorted_by_key(|&(stride, _)| std::cmp::Reverse(stride)) && numbers.len() == self.count() {
+        let dense = axes
+            .iter()
+            .rev()
+            .try_fold(1u64, |want, &(stride, size)| (stride == want).then_some(want * size as u64));
+        if dense.is_some() {
             return Some(numbers);
         }
         let in_order = axes.clone();
