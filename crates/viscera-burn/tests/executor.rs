@@ -2,7 +2,9 @@
 
 use viscera_burn::{CpuExecutor, from_burn, to_burn};
 use viscera_net::builders::{CoarseUnet, GraphBuilder};
-use viscera_net::{Conv, Executor, Graph, Init, NetError, Node, NodeId, Op, Param, ParamId, PoolKind, Tensor, Weights};
+use viscera_net::{
+    Conv, Executor, Graph, Init, NetError, Node, NodeId, Op, Param, ParamId, ParamKind, PoolKind, Tensor, Weights,
+};
 
 /// An input of four channels with one operation behind it.
 fn graph(op: Op, params: &[&[usize]]) -> Graph {
@@ -10,6 +12,7 @@ fn graph(op: Op, params: &[&[usize]]) -> Graph {
         name: format!("p{i}"),
         shape: shape.to_vec(),
         init: Init::Constant(0.5),
+        kind: ParamKind::Learnt,
     };
     let node = |name: &str, op, inputs| Node {
         name: name.to_owned(),

@@ -13,7 +13,7 @@ pub trait Executor {
     fn forward(&mut self, input: &Tensor, seed: u64) -> Result<Vec<Tensor>, NetError>;
 
     /// Takes the loss's gradient for each output of the last [`Self::forward`] and gives that of every parameter, in the
-    /// order and layout of [`Weights::values`].
+    /// order and layout of [`Weights::values`]; for a [`crate::ParamKind::Statistic`] what is said there.
     ///
     /// # Errors
     /// When there was no forward pass, or shapes differ from it.

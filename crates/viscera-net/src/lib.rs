@@ -1,6 +1,7 @@
 //! Networks as data: the [`Graph`], its builders and passes, and its weights. Nothing here executes a network.
 
 pub mod builders;
+mod count;
 mod error;
 mod executor;
 mod graph;
@@ -8,9 +9,13 @@ mod shape;
 mod tensor;
 mod weights;
 
+pub use count::Counts;
 pub use error::NetError;
 pub use executor::{Executor, dropout_keeps};
-pub use graph::{Activation, Conv, Graph, Init, Node, NodeId, Op, Param, ParamId, PoolKind};
-pub use shape::{Counts, Shapes};
+pub use graph::{
+    Activation, Conv, Graph, Init, Interpolation, Node, NodeId, Op, Param, ParamId, ParamKind, PoolKind,
+    WindowAttention,
+};
+pub use shape::Shapes;
 pub use tensor::Tensor;
 pub use weights::{Storage, StoredTensor, Weights};

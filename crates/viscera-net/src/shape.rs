@@ -1,6 +1,12 @@
-//! Shape inference over a graph, and counts that follow from it.
+//! Shape inference over a graph.
 
-use crate::{Graph, NetError, Op};
+use crate::{Activation, Graph, NetError, Op, Param, ParamId, WindowAttention};
+
+/// Channels and `[z, y, x]` extents.
+type Shape = (usize, [usize; 3]);
+
+/// Values that one node may have for one sample; more is a mistake, and could overflow later.
+const MOST_VALUES: usize = 1 << 40;
 
 /// Channels and `[z, y, x]` extents of every node for one input size.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,123 +15,225 @@ pub struct Shapes {
     pub nodes: Vec<(usize, [usize; 3])>,
 }
 
-/// Size and work of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// Learnt values.
-    pub params: usize,
-    /// Multiply-accumulates of all convolutions for one sample; bias, norm and activation are not counted.
-    pub macs: u64,
-}
-
 impl Graph {
     /// The shape of every node for an input of `spatial` voxels.
     ///
     /// # Errors
-    /// [`NetError::Shape`] naming the first node whose inputs do not fit, or whose output would be empty.
+    /// [`NetError::Shape`] naming the first node whose inputs or parameters do not fit, or whose output would be empty or
+    /// absurdly large.
     pub fn shapes(&self, spatial: [usize; 3]) -> Result<Shapes, NetError> {
-        let mut nodes: Vec<(usize, [usize; 3])> = Vec::with_capacity(self.nodes.len());
+        let mut nodes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            let fail = |reason: String| NetError::Shape {
-                node: node.name.clone(),
-                reason,
-            };
-            let inputs = node
+            let shape = node
                 .inputs
                 .iter()
                 .map(|id| nodes.get(id.0).copied())
                 .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| fail("reads a node that does not stand before it".to_owned()))?;
-            let first = || inputs.first().copied().ok_or_else(|| fail("has no input".to_owned()));
-            let (channels, extent) = match &node.op {
-                Op::Input { channels } => (*channels, spatial),
-                Op::Conv(conv) => {
-                    let (channels, extent) = first()?;
-                    let want = self.params.get(conv.weight.0).map(|p| p.shape.clone());
-                    let [kz, ky, kx] = conv.kernel;
-                    if conv.groups == 0
-                        || want != Some(vec![conv.out_channels, channels / conv.groups.max(1), kz, ky, kx])
-                    {
-                        return Err(fail(format!("weight shape {want:?} does not fit {channels} channels")));
+                .ok_or_else(|| "reads a node that does not stand before it".to_owned())
+                .and_then(|inputs| self.shape(&node.op, &inputs, spatial))
+                .and_then(|(channels, extent)| {
+                    if channels == 0 || extent.contains(&0) {
+                        let left = format!("{channels} channels of {extent:?} are left here");
+                        return Err(format!("an input of {spatial:?} voxels is too small: {left}"));
                     }
-                    let extent = windows(extent, conv.kernel, conv.stride, conv.padding, conv.dilation);
-                    (conv.out_channels, extent)
-                }
-                Op::ConvTranspose {
-                    out_channels, kernel, ..
-                } => {
-                    let (_, extent) = first()?;
-                    (*out_channels, std::array::from_fn(|a| extent[a] * kernel[a]))
-                }
-                Op::InstanceNorm { .. } | Op::Activation(_) | Op::Dropout { .. } => first()?,
-                Op::Add => {
-                    let one = first()?;
-                    if inputs.iter().any(|&other| other != one) {
-                        return Err(fail(format!("adds unequal shapes {inputs:?}")));
+                    let values = extent.iter().try_fold(channels, |n, &e| n.checked_mul(e));
+                    match values {
+                        Some(0..=MOST_VALUES) => Ok((channels, extent)),
+                        _ => Err(format!("{channels} channels of {extent:?} are too many values")),
                     }
-                    one
-                }
-                Op::Concat => {
-                    let (_, extent) = first()?;
-                    if inputs.iter().any(|other| other.1 != extent) {
-                        return Err(fail(format!("joins unequal extents {inputs:?}")));
-                    }
-                    (inputs.iter().map(|i| i.0).sum(), extent)
-                }
-                Op::Pool {
-                    kernel,
-                    stride,
-                    padding,
-                    ..
-                } => {
-                    let (channels, extent) = first()?;
-                    (channels, windows(extent, *kernel, *stride, *padding, [1; 3]))
-                }
-                Op::AxisMean { axes } => {
-                    let (channels, extent) = first()?;
-                    (channels, std::array::from_fn(|a| if axes[a] { 1 } else { extent[a] }))
-                }
-                Op::ResizeLike { .. } => {
-                    let (channels, _) = first()?;
-                    let like = inputs.get(1).ok_or_else(|| fail("has no second input".to_owned()))?;
-                    (channels, like.1)
-                }
-            };
-            if extent.contains(&0) {
-                return Err(fail(format!(
-                    "an input of {spatial:?} voxels is too small: {extent:?} is left here"
-                )));
-            }
-            nodes.push((channels, extent));
+                });
+            nodes.push(shape.map_err(|reason| NetError::Shape {
+                node: node.name.clone(),
+                reason,
+            })?);
         }
         Ok(Shapes { nodes })
     }
 
-    /// Parameters and multiply-accumulates for one sample of `spatial` voxels.
-    ///
-    /// # Errors
-    /// Those of [`Self::shapes`].
-    pub fn counts(&self, spatial: [usize; 3]) -> Result<Counts, NetError> {
-        let shapes = self.shapes(spatial)?;
-        let volume = |extent: [usize; 3]| extent.iter().map(|&e| e as u64).product::<u64>();
-        let macs = self
-            .nodes
-            .iter()
-            .zip(&shapes.nodes)
-            .map(|(node, &(_, extent))| match &node.op {
-                Op::Conv(conv) => self.params[conv.weight.0].len() as u64 * volume(extent),
-                // Every input voxel meets every weight once.
-                Op::ConvTranspose { weight, .. } => {
-                    self.params[weight.0].len() as u64 * volume(shapes.nodes[node.inputs[0].0].1)
+    /// One operation's rule. Arithmetic saturates: what is too large is refused by the caller.
+    fn shape(&self, op: &Op, inputs: &[Shape], spatial: [usize; 3]) -> Result<Shape, String> {
+        if let Op::Input { channels } = op {
+            return Ok((*channels, spatial));
+        }
+        let &(channels, extent) = inputs.first().ok_or("has no input")?;
+        let one = (channels, extent);
+        let pair = |affine: &Option<(ParamId, ParamId)>| {
+            let mut ids = affine.iter().flat_map(|&(weight, bias)| [weight, bias]);
+            ids.try_for_each(|id| self.vector(id, channels, false))
+        };
+        Ok(match op {
+            Op::Input { channels } => (*channels, spatial),
+            Op::Conv(conv) => {
+                let [kz, ky, kx] = conv.kernel;
+                if conv.groups == 0
+                    || !channels.is_multiple_of(conv.groups)
+                    || !conv.out_channels.is_multiple_of(conv.groups)
+                {
+                    let (groups, out) = (conv.groups, conv.out_channels);
+                    return Err(format!(
+                        "{groups} groups do not divide {channels} channels in and {out} out"
+                    ));
                 }
-                _ => 0,
-            })
-            .sum();
-        Ok(Counts {
-            params: self.params.iter().map(crate::Param::len).sum(),
-            macs,
+                self.param(conv.weight, &[conv.out_channels, channels / conv.groups, kz, ky, kx])?;
+                if let Some(bias) = conv.bias {
+                    self.param(bias, &[conv.out_channels])?;
+                }
+                let extent = windows(extent, conv.kernel, conv.stride, conv.padding, conv.dilation);
+                (conv.out_channels, extent)
+            }
+            Op::ConvTranspose {
+                out_channels,
+                kernel,
+                weight,
+                bias,
+            } => {
+                let [kz, ky, kx] = *kernel;
+                self.param(*weight, &[channels, *out_channels, kz, ky, kx])?;
+                if let Some(bias) = bias {
+                    self.param(*bias, &[*out_channels])?;
+                }
+                (*out_channels, times(extent, *kernel))
+            }
+            Op::InstanceNorm { affine, .. } | Op::LayerNorm { affine, .. } => {
+                pair(affine)?;
+                one
+            }
+            Op::GroupNorm { groups, affine, .. } => {
+                if *groups == 0 || !channels.is_multiple_of(*groups) {
+                    return Err(format!("{groups} groups do not divide {channels} channels"));
+                }
+                pair(affine)?;
+                one
+            }
+            Op::BatchNorm {
+                mean, variance, affine, ..
+            } => {
+                self.vector(*mean, channels, false)?;
+                self.vector(*variance, channels, false)?;
+                pair(affine)?;
+                one
+            }
+            Op::Affine { weight, bias } => {
+                for id in [weight, bias].into_iter().flatten() {
+                    self.vector(*id, channels, true)?;
+                }
+                one
+            }
+            Op::Activation(Activation::PRelu { slope }) => {
+                self.vector(*slope, channels, true)?;
+                one
+            }
+            Op::Activation(_) | Op::Softmax => one,
+            Op::Dropout { p } | Op::DropPath { p } => {
+                if !(0.0..1.0).contains(p) {
+                    return Err(format!("drops with probability {p}; it must be in [0, 1)"));
+                }
+                one
+            }
+            Op::Add => {
+                if inputs.iter().any(|&other| other != one) {
+                    return Err(format!("adds unequal shapes {inputs:?}"));
+                }
+                one
+            }
+            Op::Mul => {
+                let flat = |&(c, [z, y, x]): &Shape| [c, z, y, x];
+                let [c, z, y, x] = std::array::from_fn(|a| inputs.iter().map(|i| flat(i)[a]).max().unwrap_or(0));
+                let fits = |input: &Shape| {
+                    flat(input)
+                        .iter()
+                        .zip([c, z, y, x])
+                        .all(|(&n, most)| n == most || n == 1)
+                };
+                if !inputs.iter().all(fits) {
+                    return Err(format!("multiplies shapes that do not fit: {inputs:?}"));
+                }
+                (c, [z, y, x])
+            }
+            Op::Concat => {
+                if inputs.iter().any(|other| other.1 != extent) {
+                    return Err(format!("joins unequal extents {inputs:?}"));
+                }
+                (inputs.iter().fold(0, |n: usize, i| n.saturating_add(i.0)), extent)
+            }
+            Op::Pool {
+                kernel,
+                stride,
+                padding,
+                ..
+            } => (channels, windows(extent, *kernel, *stride, *padding, [1; 3])),
+            Op::AxisMean { axes } => (channels, std::array::from_fn(|a| if axes[a] { 1 } else { extent[a] })),
+            Op::ResizeLike { .. } => (channels, inputs.get(1).ok_or("has no second input")?.1),
+            Op::Resize { factor, .. } => (channels, times(extent, *factor)),
+            Op::Pad { before, after } => {
+                let padded = |a: usize| {
+                    let sum = extent[a].checked_add_signed(before[a])?.checked_add_signed(after[a])?;
+                    // What is removed on one side must be there: no output voxel lies beyond both ends.
+                    (before[a].min(0).unsigned_abs() < extent[a] && after[a].min(0).unsigned_abs() < extent[a])
+                        .then_some(sum)
+                };
+                let [Some(z), Some(y), Some(x)] = [padded(0), padded(1), padded(2)] else {
+                    return Err(format!("cannot pad {extent:?} by {before:?} and {after:?}"));
+                };
+                (channels, [z, y, x])
+            }
+            Op::Channels { start, len } => {
+                if start.checked_add(*len).is_none_or(|end| end > channels) {
+                    return Err(format!("takes {len} channels from {start} on of only {channels}"));
+                }
+                (*len, extent)
+            }
+            Op::WindowAttention(attention) => (self.attention(attention, channels, extent)?, extent),
         })
     }
+
+    /// Channels out of an attention.
+    fn attention(&self, attention: &WindowAttention, channels: usize, extent: [usize; 3]) -> Result<usize, String> {
+        let WindowAttention {
+            heads,
+            window,
+            shift,
+            bias,
+        } = attention;
+        if *heads == 0 || !channels.is_multiple_of(heads.saturating_mul(3)) {
+            return Err(format!(
+                "{channels} channels are not queries, keys and values of {heads} heads"
+            ));
+        }
+        if (0..3).any(|a| window[a] == 0 || !extent[a].is_multiple_of(window[a])) {
+            return Err(format!("windows of {window:?} do not divide {extent:?} voxels"));
+        }
+        if (0..3).any(|a| shift[a] >= window[a]) {
+            return Err(format!("cannot shift windows of {window:?} by {shift:?}"));
+        }
+        let offsets = window.iter().fold(1, |n: usize, &w| n.saturating_mul(2 * w - 1));
+        self.param(*bias, &[offsets, *heads])?;
+        Ok(channels / 3)
+    }
+
+    /// Checks that a parameter is there and has this shape.
+    fn param(&self, id: ParamId, want: &[usize]) -> Result<&Param, String> {
+        match self.params.get(id.0) {
+            Some(param) if param.shape == want => Ok(param),
+            Some(param) => Err(format!(
+                "{} has shape {:?}, {want:?} is needed",
+                param.name, param.shape
+            )),
+            None => Err(format!("parameter {} does not exist", id.0)),
+        }
+    }
+
+    /// The same for one value per channel or, where `scalar` allows it, one for all.
+    fn vector(&self, id: ParamId, channels: usize, scalar: bool) -> Result<(), String> {
+        match self.params.get(id.0) {
+            Some(param) if scalar && param.shape == [1] => Ok(()),
+            _ => self.param(id, &[channels]).map(|_| ()),
+        }
+    }
+}
+
+fn times(extent: [usize; 3], factor: [usize; 3]) -> [usize; 3] {
+    std::array::from_fn(|a| extent[a].saturating_mul(factor[a]))
 }
 
 /// Positions of a window, per axis, with floor rounding; 0 where none fits.
@@ -137,10 +245,12 @@ fn windows(
     dilation: [usize; 3],
 ) -> [usize; 3] {
     std::array::from_fn(|a| {
-        let span = dilation[a] * kernel[a].saturating_sub(1) + 1;
-        let room = (extent[a] + 2 * padding[a]).checked_sub(span);
+        let span = dilation[a]
+            .saturating_mul(kernel[a].saturating_sub(1))
+            .saturating_add(1);
+        let room = extent[a].saturating_add(padding[a].saturating_mul(2)).checked_sub(span);
         match (room, stride[a]) {
-            (Some(room), 1..) => room / stride[a] + 1,
+            (Some(room), 1..) if kernel[a] > 0 => room / stride[a] + 1,
             _ => 0,
         }
     })
@@ -150,50 +260,16 @@ fn windows(
 mod tests {
     use crate::builders::{CoarseUnet, EfficientSegNet, Plane};
 
-    fn fine(out_channels: usize) -> EfficientSegNet {
-        EfficientSegNet {
-            in_channels: 1,
-            base_features: 16,
-            out_channels,
-            dropout: 0.2,
-            plane: Plane::Paper,
-        }
-    }
-
-    /// The published counts of FLARE21's winner.
-    #[test]
-    fn counts_equal_the_published_ones() {
-        let coarse = CoarseUnet {
-            in_channels: 1,
-            base_features: 8,
-            out_channels: 4,
-            dropout: 0.2,
-        };
-        let counts = coarse.build().counts([160; 3]).unwrap();
-        assert_eq!(counts.params, 2_676_480);
-        assert_eq!((counts.macs as f64 / 1e7).round() / 100.0, 100.19);
-        let counts = fine(4).build().counts([192; 3]).unwrap();
-        assert_eq!(counts.params, 9_366_016);
-        assert_eq!((counts.macs as f64 / 1e7).round() / 100.0, 357.66);
-        assert_eq!(fine(13).build().counts([192; 3]).unwrap().params, 9_366_160);
-        assert_eq!(fine(14).build().counts([192; 3]).unwrap().params, 9_366_176);
-    }
-
-    #[test]
-    fn both_planes_have_equal_counts() {
-        let code = EfficientSegNet {
-            plane: Plane::Code,
-            ..fine(4)
-        };
-        assert_eq!(
-            code.build().counts([192; 3]).unwrap(),
-            fine(4).build().counts([192; 3]).unwrap()
-        );
-    }
-
     #[test]
     fn an_input_too_small_names_the_node() {
-        let error = fine(4).build().shapes([32; 3]).unwrap_err().to_string();
+        let fine = EfficientSegNet {
+            in_channels: 1,
+            base_features: 16,
+            out_channels: 4,
+            dropout: 0.2,
+            plane: Plane::Paper,
+        };
+        let error = fine.build().shapes([32; 3]).unwrap_err().to_string();
         assert!(error.contains("context.pyramid.pool4"), "{error}");
     }
 

@@ -37,6 +37,7 @@ impl Weights {
                     let std = (2.0 / ((1.0 + slope * slope) * fan_in as f32)).sqrt();
                     (0..param.len()).map(|_| std * normal(&mut rng)).collect()
                 }
+                Init::Normal { std } => (0..param.len()).map(|_| std * normal(&mut rng)).collect(),
             })
             .collect();
         Self { values }
