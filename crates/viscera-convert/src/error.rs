@@ -24,6 +24,14 @@ pub enum ConvertError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A result folder of nnU-Net that cannot be carried over.
+    #[error("nnU-Net: {reason}: {path}", path = path.display())]
+    NnUnet {
+        /// File or folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A network that does not hold together, or weights that do not fit it.
     #[error(transparent)]
     Net(#[from] NetError),
