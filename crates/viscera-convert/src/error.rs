@@ -24,6 +24,14 @@ pub enum ConvertError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A result folder of nnU-Net that cannot be carried over.
+    #[error("nnU-Net: {reason}: {path}", path = path.display())]
+    NnUnet {
+        /// File or folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// An ONNX model that cannot be used, or a network that cannot be written as one.
     #[error("ONNX model {reason}: {path}", path = path.display())]
     Onnx {
@@ -44,6 +52,9 @@ pub enum ConvertError {
         /// What is not covered or does not fit.
         reason: String,
     },
+    /// The operating system would not let us write.
+    #[error(transparent)]
+    Io(#[from] viscera_io::IoError),
     /// A network that does not hold together, or weights that do not fit it.
     #[error(transparent)]
     Net(#[from] NetError),

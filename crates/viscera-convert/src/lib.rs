@@ -8,6 +8,7 @@
 )]
 
 mod error;
+pub mod nnunet;
 pub mod onnx;
 pub mod pickle;
 

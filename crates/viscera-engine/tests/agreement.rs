@@ -1,7 +1,7 @@
 //! The engine against itself: kernel paths, thread counts, and gradients against finite differences.
 
 use viscera_engine::{Engine, Isa};
-use viscera_net::builders::{CoarseUnet, EfficientSegNet, GraphBuilder, Plane};
+use viscera_net::builders::{CoarseUnet, EfficientSegNet, GraphBuilder, Norm, Plane};
 use viscera_net::{Executor, Graph, Tensor, Weights};
 
 /// Values without structure, from an index.
@@ -20,6 +20,7 @@ fn coarse(dropout: f32) -> Graph {
         in_channels: 1,
         base_features: 5,
         out_channels: 3,
+        decoder_blocks: 1,
         dropout,
     };
     net.build()
@@ -93,11 +94,15 @@ fn training_without_dropout_equals_inference() {
 #[test]
 fn gradients_equal_finite_differences() {
     let mut g = GraphBuilder::new("small");
+    let norm = Norm::Instance {
+        eps: 1e-5,
+        affine: false,
+    };
     let x = g.input(2);
     let a = g.conv("a", x, 9, [3; 3], [1; 3], true, 0.0);
-    let a = g.instance_norm("a.norm", a);
+    let a = g.norm("a.norm", a, norm);
     let b = g.conv("b", a, 10, [3, 1, 2], [2, 1, 2], false, 0.0);
-    let b = g.instance_norm("b.norm", b);
+    let b = g.norm("b.norm", b, norm);
     let b = g.relu("b.relu", b);
     let up = g.resize_like("up", b, a, true);
     let half = g.resize_like("half", b, a, false);

@@ -32,6 +32,7 @@ mod dataset;
 mod error;
 mod gzip;
 mod inputs;
+mod mapped;
 mod nifti;
 mod png;
 mod warning;
@@ -40,6 +41,7 @@ pub use atomic::{atomic_write, write_json};
 pub use dataset::{Annotations, Case, Classes, Dataset, DatasetJson, LabelIds, Split, class_colour};
 pub use error::{DatasetFault, IoError, NiftiFault};
 pub use inputs::{InputCase, case_name, expand_inputs};
+pub use mapped::MappedFile;
 pub use nifti::{
     Image, NiftiVersion, ReadImage, ReadOptions, SourceHeader, read_image, read_label_map, write_image, write_label_map,
 };

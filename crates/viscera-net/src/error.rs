@@ -12,6 +12,14 @@ pub enum NetError {
         /// Values given.
         found: usize,
     },
+    /// Settings from which no network can be built.
+    #[error("{network}: {reason}")]
+    Settings {
+        /// Which kind of network.
+        network: &'static str,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// A node cannot work on the shapes that reach it.
     #[error("node {node}: {reason}")]
     Shape {
