@@ -10,5 +10,6 @@
 mod error;
 pub mod nnunet;
 pub mod pickle;
+pub mod weights;
 
 pub use error::ConvertError;
