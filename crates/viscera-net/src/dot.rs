@@ -1,75 +1,192 @@
-//! A graph as a picture, in the language of Graphviz.
+//! A graph as a picture: text for Graphviz.
 
-use crate::{Graph, NetError, Op};
+use crate::{Graph, NetError, Op, WindowAttention};
 use std::fmt::Write;
 
 impl Graph {
-    /// A drawing for `dot -Tsvg`: one box per operation, with channels and extent `[z, y, x]` for an input of `spatial`
-    /// voxels on its arrows. Outputs have a double frame.
+    /// The graph in Graphviz's language for an input of `spatial` voxels: one box per node with its name, what it does and
+    /// the shape that it gives (channels × z × y × x), boxes of one stage or block in a frame.
+    ///
+    /// `dot -Tsvg` draws it.
     ///
     /// # Errors
-    /// Those of [`Self::shapes`].
-    pub fn to_dot(&self, spatial: [usize; 3]) -> Result<String, NetError> {
+    /// Those of [`Graph::shapes`].
+    pub fn dot(&self, spatial: [usize; 3]) -> Result<String, NetError> {
         let shapes = self.shapes(spatial)?;
-        let mut out = format!("digraph \"{}\" {{\n", escaped(&self.name));
-        out.push_str("  node [shape=box, style=filled, fillcolor=white, fontname=\"sans-serif\", fontsize=10];\n");
-        out.push_str("  edge [fontname=\"sans-serif\", fontsize=8];\n");
+        let mut text = format!(
+            "digraph {} {{\n  node [shape=box style=\"rounded,filled\" fontname=Helvetica fontsize=10 margin=\"0.1,0.03\"]\n  \
+             edge [arrowsize=0.6]\n  ranksep=0.25\n",
+            quoted(&self.name)
+        );
+        // Neighbours of one group share a frame. A group may come back later; then it has another frame.
+        let mut open = None;
         for (i, node) in self.nodes.iter().enumerate() {
-            let detail = match &node.op {
-                Op::Conv(conv) => {
-                    let groups = if conv.groups > 1 { format!(", {} groups", conv.groups) } else { String::new() };
-                    format!(" {}, stride {}{groups}", times(conv.kernel), times(conv.stride))
+            let (group, short) = split(&node.name);
+            if open != Some(group) {
+                if open.is_some_and(|group| !group.is_empty()) {
+                    text += "  }\n";
                 }
-                Op::ConvTranspose { kernel, .. } => format!(" {}", times(*kernel)),
-                Op::Pool { kernel, stride, .. } => format!(" {}, stride {}", times(*kernel), times(*stride)),
-                _ => String::new(),
+                if !group.is_empty() {
+                    let _ = write!(
+                        text,
+                        "  subgraph cluster_{i} {{\n  label={} labeljust=l color=gray70 fontname=Helvetica fontsize=10\n",
+                        quoted(group)
+                    );
+                }
+                open = Some(group);
+            }
+            let input = node.inputs.first().map_or(0, |id| shapes.nodes[id.0].0);
+            let (channels, [z, y, x]) = shapes.nodes[i];
+            let output = if self.outputs.iter().any(|id| id.0 == i) {
+                " penwidth=3"
+            } else {
+                ""
             };
-            let colour = match &node.op {
-                Op::Conv(_) | Op::ConvTranspose { .. } | Op::WindowAttention(_) => "#cfe2f3",
-                Op::Add | Op::Mul | Op::Concat => "#fff2cc",
-                Op::Input { .. } => "#d9ead3",
-                _ => "#f3f3f3",
-            };
-            let frames = 1 + usize::from(self.outputs.iter().any(|o| o.0 == i));
-            let label = format!("{}\\n{}{detail}", escaped(&node.name), node.op.name());
-            // Writing to a string cannot fail.
+            let label = format!("{short}\n{}\n{channels} × {z} × {y} × {x}", describe(&node.op, input));
             let _ = writeln!(
-                out,
-                "  n{i} [label=\"{label}\", fillcolor=\"{colour}\", peripheries={frames}];"
+                text,
+                "  n{i} [label={} fillcolor=\"{}\"{output}]",
+                quoted(&label),
+                colour(&node.op)
             );
-            for input in &node.inputs {
-                let (channels, extent) = shapes.nodes[input.0];
-                let _ = writeln!(out, "  n{} -> n{i} [label=\"{channels} @ {}\"];", input.0, times(extent));
+        }
+        if open.is_some_and(|group| !group.is_empty()) {
+            text += "  }\n";
+        }
+        for (i, node) in self.nodes.iter().enumerate() {
+            for id in &node.inputs {
+                let _ = writeln!(text, "  n{} -> n{i}", id.0);
             }
         }
-        out.push_str("}\n");
-        Ok(out)
+        text += "}\n";
+        Ok(text)
     }
 }
 
-fn times([z, y, x]: [usize; 3]) -> String {
-    format!("{z}×{y}×{x}")
+/// The group of a dotted name, up to its first number or else its first part, and the rest.
+fn split(name: &str) -> (&str, &str) {
+    let mut end = 0;
+    for part in name.split('.') {
+        end += part.len();
+        if part.bytes().all(|b| b.is_ascii_digit()) && !part.is_empty() {
+            break;
+        }
+        end += 1;
+    }
+    if end >= name.len() {
+        end = name.find('.').unwrap_or(0);
+    }
+    (&name[..end], name[end..].trim_start_matches('.'))
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ")
+/// A string for Graphviz: quotes and backslashes escaped, lines kept.
+fn quoted(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{escaped}\"")
+}
+
+fn colour(op: &Op) -> &'static str {
+    match op {
+        Op::Input { .. } => "white",
+        Op::Conv(_) | Op::ConvTranspose { .. } => "#cfe2f3",
+        Op::WindowAttention(_) => "#d9d2e9",
+        Op::InstanceNorm { .. } | Op::BatchNorm { .. } | Op::GroupNorm { .. } | Op::LayerNorm { .. } => "#eeeeee",
+        Op::Activation(_) | Op::Softmax => "#fff2cc",
+        Op::Add | Op::Mul | Op::Concat => "#d9ead3",
+        Op::Pool { .. } | Op::AxisMean { .. } | Op::ResizeLike { .. } | Op::Resize { .. } => "#fce5cd",
+        _ => "#f7f7f7",
+    }
+}
+
+/// What an operation does to `channels` channels, in a line.
+fn describe(op: &Op, channels: usize) -> String {
+    let name = op.name();
+    let same = |v: &[usize; 3], one: usize| v == &[one; 3];
+    let by = |[z, y, x]: &[usize; 3]| format!("{z}×{y}×{x}");
+    match op {
+        Op::Conv(conv) => {
+            let mut text = format!("{name} {}, {channels} → {}", by(&conv.kernel), conv.out_channels);
+            for (what, value) in [("stride", &conv.stride), ("dilation", &conv.dilation)] {
+                if !same(value, 1) {
+                    let _ = write!(text, ", {what} {}", by(value));
+                }
+            }
+            if conv.groups > 1 {
+                let _ = write!(text, ", {} groups", conv.groups);
+            }
+            text
+        }
+        Op::ConvTranspose {
+            out_channels, kernel, ..
+        } => format!("{name} {}, {channels} → {out_channels}", by(kernel)),
+        Op::GroupNorm { groups, .. } => format!("{name}, {groups} groups"),
+        Op::Dropout { p } | Op::DropPath { p } => format!("{name} {p}"),
+        Op::Pool { kernel, stride, .. } if kernel == stride => format!("{name} {}", by(kernel)),
+        Op::Pool { kernel, stride, .. } => format!("{name} {}, stride {}", by(kernel), by(stride)),
+        Op::AxisMean { axes } => {
+            let axes: String = "zyx".chars().zip(axes).filter_map(|(c, &on)| on.then_some(c)).collect();
+            format!("{name} over {axes}")
+        }
+        Op::Resize { factor, .. } => format!("{name} ×{}", by(factor)),
+        Op::Pad { before, after } => format!("{name} {before:?} {after:?}"),
+        Op::Channels { start, len } => format!("{name} {start} to {}", start + len),
+        Op::WindowAttention(WindowAttention {
+            heads, window, shift, ..
+        }) => {
+            let shifted = if same(shift, 0) {
+                String::new()
+            } else {
+                format!(", shift {}", by(shift))
+            };
+            format!("{name}, {heads} heads, {}{shifted}", by(window))
+        }
+        _ => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::builders::GraphBuilder;
+    use crate::builders::{named, networks};
 
     #[test]
-    fn every_node_and_arrow_is_drawn() {
-        let mut g = GraphBuilder::new("a \"b\"");
-        let x = g.input(2);
-        let y = g.conv("c", x, 3, [3; 3], [2; 3], true, 0.0);
-        let z = g.concat("d", &[y, y]);
-        let dot = g.finish(vec![z]).to_dot([8; 3]).unwrap();
-        assert!(dot.starts_with("digraph \"a \\\"b\\\"\" {\n"), "{dot}");
-        assert!(dot.contains("n1 [label=\"c\\nconv 3×3×3, stride 2×2×2\""), "{dot}");
-        assert!(dot.contains("n0 -> n1 [label=\"2 @ 8×8×8\"]"), "{dot}");
-        assert_eq!(dot.matches("n1 -> n2 [label=\"3 @ 4×4×4\"]").count(), 2, "{dot}");
-        assert_eq!(dot.matches("peripheries=2").count(), 1, "{dot}");
+    fn names_split_into_group_and_rest() {
+        let cases = [
+            ("input", "", "input"),
+            ("encoder.stages.0.0.convs.1.conv", "encoder.stages.0", "0.convs.1.conv"),
+            ("context.pyramid.full", "context", "pyramid.full"),
+            (
+                "conv_blocks_context.0.blocks.0.conv",
+                "conv_blocks_context.0",
+                "blocks.0.conv",
+            ),
+            ("tu.0", "tu", "0"),
+            ("tu.0.concat", "tu.0", "concat"),
+        ];
+        for (name, group, rest) in cases {
+            assert_eq!(super::split(name), (group, rest), "{name}");
+        }
+    }
+
+    /// One box per node, one arrow per input, frames closed.
+    #[test]
+    fn every_network_has_a_picture() {
+        for network in networks() {
+            let graph = network.architecture.build().unwrap();
+            let dot = graph.dot(network.input).unwrap();
+            assert_eq!(dot.matches("[label=").count(), graph.nodes.len(), "{}", network.name);
+            let arrows: usize = graph.nodes.iter().map(|node| node.inputs.len()).sum();
+            assert_eq!(dot.matches(" -> n").count(), arrows, "{}", network.name);
+            assert_eq!(dot.matches('{').count(), dot.matches('}').count(), "{}", network.name);
+            let heads = dot.matches("penwidth=3").count();
+            assert_eq!(heads, graph.outputs.len(), "{}", network.name);
+        }
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_their_label() {
+        let mut graph = named("d-coarse").unwrap().architecture.build().unwrap();
+        graph.nodes[0].name = "a\"]; }\\".to_owned();
+        let dot = graph.dot([32; 3]).unwrap();
+        assert!(dot.contains(r#"label="a\"]; }\\\ninput"#), "{}", &dot[..400]);
     }
 }

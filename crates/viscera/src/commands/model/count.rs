@@ -69,11 +69,11 @@ pub(super) fn count(name: Option<&str>, input: Option<[usize; 3]>, printer: &Pri
 
 pub(super) fn draw(name: &str, stage: Option<&str>, printer: &Printer) -> anyhow::Result<()> {
     let dot = match named(name) {
-        Some(network) => network.architecture.build()?.to_dot(network.input)?,
+        Some(network) => network.architecture.build()?.dot(network.input)?,
         None => {
             let model = load(name)?;
             let network = model.network(stage)?;
-            network.graph.to_dot(network.stage.network_size())?
+            network.graph.dot(network.stage.network_size())?
         }
     };
     if printer.is_json() {
