@@ -40,6 +40,29 @@ pub enum ConvertError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// An ONNX model that cannot be used, or a network that cannot be written as one.
+    #[error("ONNX model {reason}: {path}", path = path.display())]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A node of an ONNX model that cannot be read.
+    #[error("ONNX node '{node}' ({op}) {reason}: {path}", path = path.display())]
+    OnnxNode {
+        /// The file.
+        path: PathBuf,
+        /// The operator.
+        op: String,
+        /// The node's name, or that of its first output.
+        node: String,
+        /// What is not covered or does not fit.
+        reason: String,
+    },
+    /// The operating system would not let us write.
+    #[error(transparent)]
+    Io(#[from] viscera_io::IoError),
     /// A network that does not hold together, or weights that do not fit it.
     #[error(transparent)]
     Net(#[from] NetError),

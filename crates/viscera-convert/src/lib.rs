@@ -9,6 +9,7 @@
 
 mod error;
 pub mod nnunet;
+pub mod onnx;
 pub mod pickle;
 pub mod weights;
 
