@@ -2,10 +2,10 @@
 
 use crate::check::check;
 use crate::convert::{from_burn, to_burn, values};
-use crate::interpret::run;
+use crate::interpret::{Run, run};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor as BurnTensor, TensorData};
-use viscera_net::{Executor, Graph, NetError, Op, Shapes, Tensor, Weights};
+use viscera_net::{Executor, Graph, NetError, Op, ParamId, Shapes, Tensor, Weights};
 
 /// A graph with its weights on a device of Burn, which can be run and differentiated.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct BurnExecutor<B: AutodiffBackend> {
 struct Tape<B: AutodiffBackend> {
     params: Vec<BurnTensor<B, 1>>,
     heads: Vec<BurnTensor<B, 5>>,
+    statistics: Vec<(ParamId, BurnTensor<B::InnerBackend, 1>)>,
 }
 
 impl<B: AutodiffBackend> BurnExecutor<B> {
@@ -44,7 +45,7 @@ impl<B: AutodiffBackend> BurnExecutor<B> {
     /// The shapes that an input gives, once it is clear that nothing can go wrong on the way.
     fn shapes(&self, input: &Tensor) -> Result<Shapes, NetError> {
         let shapes = self.graph.shapes(input.spatial())?;
-        check(&self.graph, &shapes)?;
+        check(&self.graph)?;
         let [batch, found, ..] = input.shape();
         for node in &self.graph.nodes {
             if let Op::Input { channels } = node.op
@@ -81,9 +82,14 @@ impl<B: AutodiffBackend> Executor for BurnExecutor<B> {
             .iter()
             .map(|param| BurnTensor::from_inner(param.clone()).require_grad())
             .collect();
-        let heads = run(&self.graph, &shapes, &params, &input, Some(seed))?;
+        let Run { heads, statistics } = run(&self.graph, &shapes, &params, &input, Some(seed))?;
+        let statistics = statistics.into_iter().map(|(id, value)| (id, value.inner())).collect();
         let outputs = heads.iter().map(|head| from_burn(head.clone().inner())).collect();
-        self.tape = Some(Tape { params, heads });
+        self.tape = Some(Tape {
+            params,
+            heads,
+            statistics,
+        });
         outputs
     }
 
@@ -93,7 +99,11 @@ impl<B: AutodiffBackend> Executor for BurnExecutor<B> {
             .tape
             .take()
             .ok_or_else(|| wrong("there was no forward pass".to_owned()))?;
-        let Tape { params, heads } = tape;
+        let Tape {
+            params,
+            heads,
+            statistics,
+        } = tape;
         let expected: Vec<_> = heads.iter().map(BurnTensor::dims).collect();
         let found: Vec<_> = gradients.iter().map(Tensor::shape).collect();
         if expected != found {
@@ -114,7 +124,7 @@ impl<B: AutodiffBackend> Executor for BurnExecutor<B> {
             return Ok(self.weights.values.iter().map(|v| vec![0.0; v.len()]).collect());
         };
         let mut found = loss.backward();
-        params
+        let mut gradients = params
             .iter()
             .zip(&self.weights.values)
             .map(|(param, value)| match param.grad_remove(&mut found) {
@@ -122,14 +132,20 @@ impl<B: AutodiffBackend> Executor for BurnExecutor<B> {
                 // No output depends on it.
                 None => Ok(vec![0.0; value.len()]),
             })
-            .collect()
+            .collect::<Result<Vec<Vec<f32>>, NetError>>()?;
+        for (id, of_batch) in statistics {
+            let present = &self.weights.values[id.0];
+            let sums = gradients[id.0].iter_mut().zip(present.iter().zip(values(of_batch)?));
+            sums.for_each(|(sum, (present, of_batch))| *sum += present - of_batch);
+        }
+        Ok(gradients)
     }
 
     fn infer(&mut self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
         let shapes = self.shapes(input)?;
         let input = to_burn(input.clone(), &self.device);
-        let heads = run(&self.graph, &shapes, &self.params, &input, None)?;
-        heads.into_iter().map(from_burn).collect()
+        let run = run(&self.graph, &shapes, &self.params, &input, None)?;
+        run.heads.into_iter().map(from_burn).collect()
     }
 
     fn parameters(&self) -> &Weights {

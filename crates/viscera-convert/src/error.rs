@@ -24,6 +24,14 @@ pub enum ConvertError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A file of weights or of a graph that cannot be used.
+    #[error("{reason}: {path}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A result folder of nnU-Net that cannot be carried over.
     #[error("nnU-Net: {reason}: {path}", path = path.display())]
     NnUnet {

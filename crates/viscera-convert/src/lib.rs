@@ -11,5 +11,6 @@ mod error;
 pub mod nnunet;
 pub mod onnx;
 pub mod pickle;
+pub mod weights;
 
 pub use error::ConvertError;

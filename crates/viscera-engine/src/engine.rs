@@ -1,34 +1,46 @@
 //! The executor: walks the steps of a graph forward and backward.
 
 use crate::Isa;
+use crate::kernels::activation::Pointwise;
 use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_pass};
+use crate::kernels::moments::Partial;
 use crate::kernels::norm::{self, Affine, Statistics, Tail};
+use crate::kernels::pointwise;
+use crate::kernels::scope::Scope;
 use crate::kernels::weight_gradient::{bias_gradient, weight_gradient};
-use crate::kernels::{pointwise, pooling, resize};
+use crate::kernels::winograd::{self, Form, WinogradWeights};
 use crate::layout::{Blocked, BufferPool, Dims};
-use crate::plan::{Kind, Plan, Step, steps, window};
-use std::sync::Mutex;
+use crate::plan::{Kind, Moments, Plan, Step, steps, window};
+use std::sync::{Mutex, OnceLock};
 use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights, dropout_keeps};
 
 /// A network ready to run on this machine's CPU.
 #[derive(Debug)]
 pub struct Engine {
-    graph: Graph,
+    pub(crate) graph: Graph,
     steps: Vec<Step>,
     weights: Weights,
-    /// Forward weights of each step, packed for the kernels; empty where a step has none.
-    packed: Vec<Vec<PackedWeights>>,
-    isa: Isa,
+    /// Forward weights of each step.
+    packed: Vec<StepWeights>,
+    pub(crate) isa: Isa,
     pool: Mutex<BufferPool>,
     tape: Option<Tape>,
 }
 
+/// Weights of a step in the forms that its kernels read, each made when a run first needs it.
+#[derive(Debug, Default)]
+struct StepWeights {
+    /// One per pass.
+    direct: OnceLock<Vec<PackedWeights>>,
+    winograd: OnceLock<WinogradWeights>,
+}
+
 /// What a forward pass in training mode leaves for the backward pass.
 #[derive(Debug)]
-struct Tape {
-    plan: Plan,
-    seed: u64,
-    values: Vec<Option<Blocked>>,
+pub(crate) struct Tape {
+    pub(crate) plan: Plan,
+    pub(crate) seed: u64,
+    pub(crate) values: Vec<Option<Blocked>>,
     statistics: Vec<Option<Statistics>>,
 }
 
@@ -94,7 +106,7 @@ impl Engine {
         Ok(peak)
     }
 
-    fn param(&self, id: ParamId) -> &[f32] {
+    pub(crate) fn param(&self, id: ParamId) -> &[f32] {
         &self.weights.values[id.0]
     }
 
@@ -111,25 +123,50 @@ impl Engine {
         }
     }
 
-    /// Forward weights of a step, one per pass. Taps do not depend on extents, so any stand-in extent does.
-    fn pack(&self, step: &Step) -> Vec<PackedWeights> {
-        let shape = |id: ParamId| &self.graph.params[id.0].shape;
-        match &step.kind {
-            Kind::Conv(conv) => {
-                let pass = window(conv).gather([1; 3]);
-                vec![self.pack_conv(conv, shape(conv.weight)[1] * conv.groups, &pass, false)]
-            }
-            Kind::ConvTranspose { kernel, weight, .. } => {
-                let channels = [shape(*weight)[0], shape(*weight)[1]];
-                let taps = kernel.iter().product();
-                Window::disjoint(*kernel)
-                    .scatter(*kernel)
-                    .iter()
-                    .map(|pass| self.pack_transposed(*weight, channels, taps, pass, false))
-                    .collect()
-            }
-            _ => Vec::new(),
+    /// Forward weights of a transposed convolution, one per pass.
+    fn pack_transposed_all(&self, kernel: [usize; 3], weight: ParamId) -> Vec<PackedWeights> {
+        let shape = &self.graph.params[weight.0].shape;
+        let channels = [shape[0], shape[1]];
+        Window::disjoint(kernel)
+            .scatter(kernel)
+            .iter()
+            .map(|pass| self.pack_transposed(weight, channels, kernel.iter().product(), pass, false))
+            .collect()
+    }
+
+    /// Runs a pass of a convolution by whichever kernel suits it; `reverse` for the gradient of its input. `cache` holds
+    /// weights that stay the same from run to run.
+    fn convolve(
+        &self,
+        conv: &Conv,
+        pass: &TapPass,
+        reverse: bool,
+        cache: Option<&StepWeights>,
+        write: Write<'_>,
+        x: &Blocked,
+        y: &mut Blocked,
+        moments: bool,
+    ) -> Vec<Partial> {
+        let (ins, outs) = (x.dims.channels, y.dims.channels);
+        let form = Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count));
+        let fresh = StepWeights::default();
+        let cache = cache.unwrap_or(&fresh);
+        if let Some(form) = form {
+            let packed = cache.winograd.get_or_init(|| {
+                let weight = self.param(conv.weight);
+                let taps: usize = conv.kernel.iter().product();
+                WinogradWeights::new(form, pass, outs, ins, |o, i, tap| {
+                    let pair = if reverse { i * outs + o } else { o * ins + i };
+                    weight[pair * taps + tap]
+                })
+            });
+            return winograd::run(self.isa, packed, write, x, y, moments);
         }
+        let in_channels = if reverse { outs } else { ins };
+        let packed = cache
+            .direct
+            .get_or_init(|| vec![self.pack_conv(conv, in_channels, pass, reverse)]);
+        run_pass(self.isa, pass, &packed[0], write, x, y, moments)
     }
 
     /// Packed weights of a convolution's pass; `reverse` for the gradient of its input.
@@ -184,12 +221,12 @@ impl Engine {
         let mut values: Vec<Option<Blocked>> = self.graph.nodes.iter().map(|_| None).collect();
         let mut statistics = vec![None; self.graph.nodes.len()];
         let mut left = plan.readers.clone();
-        for (step, packed) in self.steps.iter().zip(&self.packed) {
+        for (step, weights) in self.steps.iter().zip(&self.packed) {
             // An input that nobody else reads may become the output; while training, only a sum's, because a norm's
             // backward pass needs what it read.
             let first = step.inputs.first().copied();
             let in_place = match (&step.kind, first, training) {
-                (Kind::Add { .. } | Kind::Norm { .. }, Some(first), None) => left[first.0] == 1,
+                (_, Some(first), None) if step.in_place() => left[first.0] == 1,
                 (Kind::Add { .. }, Some(first), Some(_)) => {
                     plan.readers[first.0] == 1 && !self.kept_for_backward(first)
                 }
@@ -204,7 +241,7 @@ impl Engine {
             };
             self.run_step(
                 step,
-                packed,
+                weights,
                 in_place,
                 input,
                 training,
@@ -247,30 +284,65 @@ impl Engine {
         use Kind::{Conv, ConvTranspose, Norm, Resize};
         self.steps
             .iter()
-            .any(|s| s.output == id && !matches!(s.kind, Norm { .. } | Conv(_) | ConvTranspose { .. } | Resize { .. }))
+            .any(|s| s.output == id && !matches!(s.kind, Norm { .. } | Conv(_) | ConvTranspose { .. } | Resize(_)))
+    }
+
+    /// Scope and constant of the norm that reads a value, if there is one that needs the value's moments: these are then
+    /// gathered as it is made. Dropout that does nothing may stand between.
+    fn norm_behind(&self, id: viscera_net::NodeId, training: bool) -> Option<(Scope, f32)> {
+        self.steps.iter().find_map(|step| match &step.kind {
+            Kind::Norm { moments, eps, .. } if step.inputs[0] == id => {
+                moments.scope(training).map(|scope| (scope, *eps))
+            }
+            Kind::Dropout { .. } if step.inputs[0] == id && !training && self.only_reader(id) => {
+                self.norm_behind(step.output, false)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether one step, and no output of the network, reads a value.
+    fn only_reader(&self, id: viscera_net::NodeId) -> bool {
+        let steps = self.steps.iter().filter(|step| step.reads().contains(&id)).count();
+        steps + self.graph.outputs.iter().filter(|o| **o == id).count() == 1
+    }
+
+    /// Statistics of a norm that takes them from elsewhere than its input.
+    fn fixed(&self, moments: Moments, dims: Dims, eps: f32) -> Statistics {
+        match moments {
+            Moments::Running { mean, variance } => Statistics::fixed(dims, self.param(mean), self.param(variance), eps),
+            _ => Statistics::fixed(dims, &[0.0], &[1.0], 0.0),
+        }
     }
 
     fn tail(&self, kind: &Kind, dims: Dims, training: Option<u64>) -> Tail {
         let Kind::Norm {
-            affine, dropout, slope, ..
+            affine: [weight, bias],
+            dropout,
+            slope,
+            then,
+            ..
         } = kind
         else {
-            return Tail::new(dims, None, None, |_, _| 1.0);
+            return Tail::new(dims, Affine::default(), None, None, |_, _| 1.0);
         };
-        let affine = affine.map(|(weight, bias)| Affine {
-            weight: self.param(weight),
-            bias: self.param(bias),
-        });
-        Tail::new(dims, affine, *slope, |sample, channel| match (training, dropout) {
-            (Some(seed), Some((node, p))) => dropout_factor(seed, node.0, sample, channel, *p),
-            _ => 1.0,
+        let affine = Affine {
+            weight: weight.map(|id| self.param(id)),
+            bias: bias.map(|id| self.param(id)),
+        };
+        let then = then.and_then(|f| Pointwise::new(f, dims.blocks(), |id| self.param(id)));
+        Tail::new(dims, affine, *slope, then, |sample, channel| {
+            match (training, dropout) {
+                (Some(seed), Some((node, p))) => dropout_factor(seed, node.0, sample, channel, *p),
+                _ => 1.0,
+            }
         })
     }
 
     fn run_step(
         &self,
         step: &Step,
-        packed: &[PackedWeights],
+        weights: &StepWeights,
         in_place: bool,
         input: &Tensor,
         training: Option<u64>,
@@ -284,41 +356,54 @@ impl Engine {
             Kind::Conv(conv) => {
                 let pass = window(conv).gather(output.dims.extent);
                 let bias = pack_bias(conv.bias.map(|b| self.param(b)), conv.out_channels);
+                let write = Write::Set(&bias);
                 output.clear_halo();
-                run_pass(self.isa, &pass, &packed[0], Write::Set(&bias), read[0], output);
+                let norm = self.norm_behind(step.output, training.is_some());
+                let parts = self.convolve(
+                    conv,
+                    &pass,
+                    false,
+                    Some(weights),
+                    write,
+                    read[0],
+                    output,
+                    norm.is_some(),
+                );
+                statistics[step.output.0] = norm.map(|(scope, eps)| Statistics::join(output.dims, &parts, scope, eps));
             }
-            Kind::ConvTranspose { kernel, bias, .. } => {
+            Kind::ConvTranspose { kernel, bias, weight } => {
                 let bias = pack_bias(bias.map(|b| self.param(b)), output.dims.channels);
                 output.clear_halo();
+                let packed = weights
+                    .direct
+                    .get_or_init(|| self.pack_transposed_all(*kernel, *weight));
                 for (pass, packed) in Window::disjoint(*kernel).scatter(output.dims.extent).iter().zip(packed) {
-                    run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output);
+                    run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output, false);
                 }
             }
-            Kind::Norm { eps, .. } => {
+            Kind::Norm { moments, eps, .. } => {
                 let tail = self.tail(&step.kind, output.dims, training);
+                let gathered = statistics[step.inputs[0].0].take();
+                let find = |x: &Blocked| match moments.scope(training.is_some()) {
+                    Some(scope) => gathered.unwrap_or_else(|| norm::statistics(self.isa, x, scope, *eps)),
+                    None => self.fixed(*moments, x.dims, *eps),
+                };
                 if in_place {
-                    let found = norm::statistics(output, *eps);
-                    norm::forward_in_place(output, &found, &tail);
+                    let found = find(output);
+                    norm::forward_in_place(self.isa, output, &found, &tail);
                 } else {
-                    let found = norm::statistics(read[0], *eps);
-                    norm::forward(read[0], &found, &tail, output);
+                    let found = find(read[0]);
+                    norm::forward(self.isa, read[0], &found, &tail, output);
                     statistics[step.output.0] = Some(found);
                 }
             }
-            Kind::Add { slope } if in_place => pointwise::add_in_place(output, &read, *slope),
-            Kind::Add { slope } => pointwise::add(&read, *slope, output),
-            Kind::Sigmoid => pointwise::sigmoid(read[0], output),
-            Kind::Dropout { p } => {
-                let factor = |sample, channel| match training {
-                    Some(seed) => dropout_factor(seed, step.output.0, sample, channel, *p),
-                    None => 1.0,
-                };
-                pointwise::scale_channels(read[0], factor, output);
+            Kind::Add { slope } if in_place => pointwise::add_in_place(self.isa, output, &read, *slope),
+            Kind::Add { slope } => pointwise::add(self.isa, &read, *slope, output),
+            // In place, dropout between a convolution and a norm hands on what was gathered.
+            Kind::Dropout { .. } if in_place => {
+                statistics[step.output.0] = statistics[step.inputs[0].0].take();
             }
-            Kind::Concat => pointwise::concat(&read, output),
-            Kind::Pool { kind, window } => pooling::forward(*kind, window, read[0], output),
-            Kind::AxisMean { axes } => pooling::axis_mean(*axes, read[0], output),
-            Kind::Resize { align_corners } => resize::forward(*align_corners, read[0], output),
+            _ => self.run_operation(step, in_place, training, &read, output),
         }
     }
 
@@ -333,7 +418,7 @@ impl Engine {
         parameters: &mut [Vec<f32>],
     ) {
         let value = |id: viscera_net::NodeId| tape.values[id.0].as_ref();
-        let wanted = |id: viscera_net::NodeId| !matches!(self.graph.nodes[id.0].op, Op::Input { .. });
+        let wanted = |id: viscera_net::NodeId| self.wanted(id);
         let Some(&first) = step.inputs.first() else {
             pool.give(dy);
             return;
@@ -357,11 +442,10 @@ impl Engine {
                 if wanted(first) {
                     let passes = window(conv).scatter(x.dims.extent);
                     gradients.write(first, tape, pool, |fresh, dx| {
+                        let none = pack_bias(None, x.dims.channels);
+                        let write = if fresh { Write::Set(&none) } else { Write::Add };
                         for pass in &passes {
-                            let packed = self.pack_conv(conv, x.dims.channels, pass, true);
-                            let none = pack_bias(None, x.dims.channels);
-                            let write = if fresh { Write::Set(&none) } else { Write::Add };
-                            run_pass(self.isa, pass, &packed, write, &dy, dx);
+                            self.convolve(conv, pass, true, None, write, &dy, dx, false);
                         }
                     });
                 }
@@ -382,25 +466,33 @@ impl Engine {
                         let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
                         let none = pack_bias(None, ins);
                         let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        run_pass(self.isa, &pass, &packed, write, &dy, dx);
+                        run_pass(self.isa, &pass, &packed, write, &dy, dx, false);
                     });
                 }
                 pool.give(dy);
             }
-            (kind @ Kind::Norm { affine, .. }, Some(x), _) => {
+            (kind @ Kind::Norm { affine, moments, .. }, Some(x), _) => {
                 if let Some(found) = &tape.statistics[step.output.0] {
                     let tail = self.tail(kind, x.dims, Some(tape.seed));
-                    let [scale, shift] = norm::backward(x, found, &tail, &mut dy);
-                    if let Some((weight, bias)) = affine {
-                        add_to(&mut parameters[weight.0], &scale);
-                        add_to(&mut parameters[bias.0], &shift);
+                    let sums = norm::backward(self.isa, x, found, &tail, moments.scope(true), &mut dy);
+                    for (id, sum) in affine.iter().zip(sums) {
+                        if let Some(id) = id {
+                            add_to(&mut parameters[id.0], &sum);
+                        }
+                    }
+                    if let Moments::Running { mean, variance } = moments {
+                        for (id, of_batch) in [mean, variance].into_iter().zip(found.of_batch(&x.dims)) {
+                            let present = self.param(*id);
+                            let sum = parameters[id.0].iter_mut().zip(present.iter().zip(of_batch));
+                            sum.for_each(|(sum, (present, of_batch))| *sum += present - of_batch);
+                        }
                     }
                 }
                 gradients.pass_on(first, tape, pool, dy);
             }
             (Kind::Add { slope }, _, Some(y)) => {
                 if let Some(slope) = slope {
-                    pointwise::leaky_backward(y, *slope, &mut dy);
+                    pointwise::leaky_backward(self.isa, y, *slope, &mut dy);
                 }
                 for &input in step.inputs.iter().skip(1).filter(|&&i| wanted(i)) {
                     gradients.add(input, tape, pool, &dy);
@@ -411,43 +503,13 @@ impl Engine {
                     pool.give(dy);
                 }
             }
-            (Kind::Sigmoid, _, Some(y)) => {
-                pointwise::sigmoid_backward(y, &mut dy);
-                gradients.pass_on(first, tape, pool, dy);
-            }
-            (Kind::Dropout { p }, _, _) => {
-                let seed = tape.seed;
-                let factor = |sample, channel| dropout_factor(seed, step.output.0, sample, channel, *p);
-                gradients.scatter(first, tape, pool, |dx| pointwise::scale_channels(&dy, factor, dx));
-                pool.give(dy);
-            }
-            (Kind::Concat, _, _) => {
-                let mut channel = 0;
-                for &input in &step.inputs {
-                    if wanted(input) {
-                        gradients.scatter(input, tape, pool, |dx| pointwise::concat_backward(&dy, channel, dx));
-                    }
-                    channel += tape.plan.dims(input).channels;
-                }
-                pool.give(dy);
-            }
-            (Kind::Pool { kind, window }, Some(x), Some(y)) => {
-                gradients.scatter(first, tape, pool, |dx| {
-                    pooling::backward(*kind, window, x, y, &dy, dx);
-                });
-                pool.give(dy);
-            }
-            (Kind::AxisMean { axes }, _, _) => {
-                gradients.scatter(first, tape, pool, |dx| pooling::axis_mean_backward(*axes, &dy, dx));
-                pool.give(dy);
-            }
-            (Kind::Resize { align_corners }, _, _) => {
-                gradients.scatter(first, tape, pool, |dx| resize::backward(*align_corners, &dy, dx));
-                pool.give(dy);
-            }
-            // The input has no gradient; nothing else lacks the values that it needs.
-            _ => pool.give(dy),
+            _ => self.operation_backward(step, tape, dy, gradients, pool, parameters),
         }
+    }
+
+    /// Whether the gradient of a value is of use: not that of the network's input.
+    pub(crate) fn wanted(&self, id: viscera_net::NodeId) -> bool {
+        !matches!(self.graph.nodes[id.0].op, Op::Input { .. })
     }
 }
 
@@ -483,13 +545,16 @@ impl Executor for Engine {
         }
         let mut pool = self.take_pool();
         let mut parameters: Vec<Vec<f32>> = self.graph.params.iter().map(|p| vec![0.0; p.len()]).collect();
-        let mut open = Gradients(self.graph.nodes.iter().map(|_| None).collect());
+        let mut gradients_left = Gradients {
+            isa: self.isa,
+            open: self.graph.nodes.iter().map(|_| None).collect(),
+        };
         for (gradient, &id) in gradients.iter().zip(&self.graph.outputs) {
-            open.scatter(id, &tape, &mut pool, |dy| dy.load(gradient));
+            gradients_left.scatter(id, &tape, &mut pool, |dy| dy.load(gradient));
         }
         for step in self.steps.iter().rev() {
-            if let Some(dy) = open.0[step.output.0].take() {
-                self.step_backward(step, &tape, dy, &mut open, &mut pool, &mut parameters);
+            if let Some(dy) = gradients_left.open[step.output.0].take() {
+                self.step_backward(step, &tape, dy, &mut gradients_left, &mut pool, &mut parameters);
             }
             // Nothing before this step reads its value.
             if let Some(value) = tape.values[step.output.0].take() {
@@ -511,13 +576,16 @@ impl Executor for Engine {
     fn set_parameters(&mut self, weights: &Weights) -> Result<(), NetError> {
         weights.check(&self.graph)?;
         self.weights = weights.clone();
-        self.packed = self.steps.iter().map(|step| self.pack(step)).collect();
+        self.packed = self.steps.iter().map(|_| StepWeights::default()).collect();
         Ok(())
     }
 }
 
 /// Gradients that wait for their step, by node.
-struct Gradients(Vec<Option<Blocked>>);
+pub(crate) struct Gradients {
+    isa: Isa,
+    open: Vec<Option<Blocked>>,
+}
 
 impl Gradients {
     /// Lets `f(fresh, gradient)` write a gradient, or add to it when `fresh` is false.
@@ -528,7 +596,7 @@ impl Gradients {
         pool: &mut BufferPool,
         f: impl FnOnce(bool, &mut Blocked),
     ) {
-        match &mut self.0[id.0] {
+        match &mut self.open[id.0] {
             Some(gradient) => f(false, gradient),
             empty => {
                 let mut gradient = pool.take(tape.plan.gradient_dims(id));
@@ -540,16 +608,22 @@ impl Gradients {
     }
 
     /// The same for an `f` that can only write.
-    fn scatter(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, f: impl FnOnce(&mut Blocked)) {
+    pub(crate) fn scatter(
+        &mut self,
+        id: viscera_net::NodeId,
+        tape: &Tape,
+        pool: &mut BufferPool,
+        f: impl FnOnce(&mut Blocked),
+    ) {
         let mut gradient = pool.take(tape.plan.gradient_dims(id));
         f(&mut gradient);
         self.pass_on(id, tape, pool, gradient);
     }
 
     /// Adds a gradient that nobody needs afterwards.
-    fn pass_on(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: Blocked) {
-        if self.0[id.0].is_none() && gradient.dims == tape.plan.gradient_dims(id) {
-            self.0[id.0] = Some(gradient);
+    pub(crate) fn pass_on(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: Blocked) {
+        if self.open[id.0].is_none() && gradient.dims == tape.plan.gradient_dims(id) {
+            self.open[id.0] = Some(gradient);
         } else {
             self.add(id, tape, pool, &gradient);
             pool.give(gradient);
@@ -558,11 +632,12 @@ impl Gradients {
 
     /// Adds a gradient.
     fn add(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: &Blocked) {
+        let isa = self.isa;
         self.write(id, tape, pool, |fresh, sum| {
             if fresh {
-                pointwise::add(&[gradient], None, sum);
+                pointwise::add(isa, &[gradient], None, sum);
             } else {
-                pointwise::add_in_place(sum, &[gradient], None);
+                pointwise::add_in_place(isa, sum, &[gradient], None);
             }
         });
     }
@@ -589,7 +664,7 @@ impl Groups {
     }
 }
 
-fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {
+pub(crate) fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {
     if dropout_keeps(seed, node, sample, channel, p) {
         1.0 / (1.0 - p)
     } else {
@@ -597,7 +672,12 @@ fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32)
     }
 }
 
-fn add_to(sum: &mut [f32], more: &[f32]) {
+/// Adds a parameter's gradient. Where one value serves all channels, it takes the sum over them.
+pub(crate) fn add_to(sum: &mut [f32], more: &[f32]) {
+    if let [sum] = sum {
+        *sum += more.iter().sum::<f32>();
+        return;
+    }
     for (sum, more) in sum.iter_mut().zip(more) {
         *sum += more;
     }

@@ -1,5 +1,7 @@
 //! The one place where a kernel path is chosen.
 
+use crate::vector::{Kernel, Plain};
+
 /// Instruction sets that kernels are written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
@@ -17,6 +19,20 @@ impl Isa {
         match std::env::var("VISCERA_ISA").as_deref() {
             Ok("scalar") => Self::Scalar,
             _ => best,
+        }
+    }
+
+    /// Runs a kernel on this path.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Self::Scalar => kernel.run::<Plain>(),
+            // SAFETY: an engine takes this path only where `best` has found AVX2 and FMA.
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            Self::Avx2 => unsafe { crate::vector::run_avx2(kernel) },
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 => kernel.run::<Plain>(),
         }
     }
 

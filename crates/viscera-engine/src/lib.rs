@@ -11,7 +11,9 @@ mod engine;
 mod isa;
 mod kernels;
 mod layout;
+mod operations;
 mod plan;
+mod vector;
 
 pub use engine::Engine;
 pub use isa::Isa;

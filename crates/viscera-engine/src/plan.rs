@@ -2,8 +2,9 @@
 //! how much memory it takes.
 
 use crate::kernels::conv::{TapPass, Window, halo_needed};
+use crate::kernels::scope::Scope;
 use crate::layout::Dims;
-use viscera_net::{Activation, Conv, Graph, NetError, NodeId, Op, ParamId, PoolKind};
+use viscera_net::{Activation, Conv, Graph, Interpolation, NetError, NodeId, Op, ParamId, PoolKind, WindowAttention};
 
 /// A group of nodes that one kernel runs. Its value is that of its last node.
 #[derive(Debug, Clone)]
@@ -25,23 +26,43 @@ pub(crate) enum Kind {
         weight: ParamId,
         bias: Option<ParamId>,
     },
-    /// Instance norm, then dropout, then leaky ReLU; the last two where they follow and nobody else reads between.
+    /// A norm over voxels, or scale and shift alone, then dropout, then an activation; the last two where they follow and
+    /// nobody else reads between.
     Norm {
+        moments: Moments,
         eps: f32,
-        affine: Option<(ParamId, ParamId)>,
+        /// Weight and bias.
+        affine: [Option<ParamId>; 2],
         /// The dropout's node and probability.
         dropout: Option<(NodeId, f32)>,
+        /// Of a leaky ReLU.
         slope: Option<f32>,
+        /// An activation that is none.
+        then: Option<Activation>,
     },
+    LayerNorm {
+        eps: f32,
+        affine: Option<(ParamId, ParamId)>,
+    },
+    Softmax,
     /// Sum, then leaky ReLU where it follows; with one input, the activation alone.
     Add {
         slope: Option<f32>,
     },
-    Sigmoid,
+    Activation(Activation),
+    /// Of channels, or of whole samples.
     Dropout {
         p: f32,
+        samples: bool,
     },
+    Mul,
     Concat,
+    Channels {
+        start: usize,
+    },
+    Pad {
+        before: [isize; 3],
+    },
     Pool {
         kind: PoolKind,
         window: Window,
@@ -49,9 +70,19 @@ pub(crate) enum Kind {
     AxisMean {
         axes: [bool; 3],
     },
-    Resize {
-        align_corners: bool,
-    },
+    Resize(Interpolation),
+    WindowAttention(WindowAttention),
+}
+
+/// Where a norm's mean and variance come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Moments {
+    /// The values.
+    Of(Scope),
+    /// The batch while training, otherwise these parameters.
+    Running { mean: ParamId, variance: ParamId },
+    /// Nowhere: 0 and 1.
+    None,
 }
 
 /// The window of a convolution.
@@ -61,6 +92,17 @@ pub(crate) fn window(conv: &Conv) -> Window {
         stride: conv.stride,
         padding: conv.padding,
         dilation: conv.dilation,
+    }
+}
+
+impl Moments {
+    /// Over what the values' moments are taken; `None` where they are not.
+    pub(crate) fn scope(self, training: bool) -> Option<Scope> {
+        match self {
+            Self::Of(scope) => Some(scope),
+            Self::Running { .. } => training.then_some(Scope::Batch),
+            Self::None => None,
+        }
     }
 }
 
@@ -99,27 +141,36 @@ pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, NetError> {
                 weight: *weight,
                 bias: *bias,
             },
-            Op::InstanceNorm { eps, affine } => {
-                let (mut dropout, mut slope) = (None, None);
+            Op::InstanceNorm { .. } | Op::BatchNorm { .. } | Op::GroupNorm { .. } | Op::Affine { .. } => {
+                let (mut dropout, mut slope, mut then) = (None, None, None);
                 if let Some(next) = follower(last)
                     && let Op::Dropout { p } = graph.nodes[next].op
                 {
                     dropout = Some((NodeId(next), p));
                     last = next;
                 }
-                if let Some(next) = follower(last)
-                    && let Some(s) = slope_of(&graph.nodes[next].op)
-                {
-                    slope = Some(s);
-                    last = next;
+                if let Some(next) = follower(last) {
+                    slope = slope_of(&graph.nodes[next].op);
+                    then = smooth(&graph.nodes[next].op);
+                    if slope.is_some() || then.is_some() {
+                        last = next;
+                    }
                 }
+                let (moments, eps, affine) = norm(&node.op);
                 Kind::Norm {
-                    eps: *eps,
-                    affine: *affine,
+                    moments,
+                    eps,
+                    affine,
                     dropout,
                     slope,
+                    then,
                 }
             }
+            Op::LayerNorm { eps, affine } => Kind::LayerNorm {
+                eps: *eps,
+                affine: *affine,
+            },
+            Op::Softmax => Kind::Softmax,
             Op::Add => {
                 let mut slope = None;
                 if let Some(next) = follower(id)
@@ -130,9 +181,12 @@ pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, NetError> {
                 }
                 Kind::Add { slope }
             }
-            Op::Activation(Activation::Sigmoid) => Kind::Sigmoid,
-            Op::Dropout { p } => Kind::Dropout { p: *p },
+            Op::Dropout { p } => Kind::Dropout { p: *p, samples: false },
+            Op::DropPath { p } => Kind::Dropout { p: *p, samples: true },
+            Op::Mul => Kind::Mul,
             Op::Concat => Kind::Concat,
+            Op::Channels { start, .. } => Kind::Channels { start: *start },
+            Op::Pad { before, .. } => Kind::Pad { before: *before },
             Op::Pool {
                 kind,
                 kernel,
@@ -148,15 +202,18 @@ pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, NetError> {
                 },
             },
             Op::AxisMean { axes } => Kind::AxisMean { axes: *axes },
-            Op::ResizeLike { align_corners } => Kind::Resize {
+            Op::ResizeLike { align_corners } => Kind::Resize(Interpolation::Trilinear {
                 align_corners: *align_corners,
-            },
-            op => match slope_of(op) {
-                Some(slope) => Kind::Add { slope: Some(slope) },
-                None => {
+            }),
+            Op::Resize { mode, .. } => Kind::Resize(*mode),
+            Op::WindowAttention(attention) => Kind::WindowAttention(attention.clone()),
+            op => match (slope_of(op), op) {
+                (Some(slope), _) => Kind::Add { slope: Some(slope) },
+                (None, Op::Activation(activation)) if known(*activation) => Kind::Activation(*activation),
+                _ => {
                     return Err(NetError::Unsupported {
                         node: node.name.clone(),
-                        op: "this operation",
+                        op: op.name(),
                         executor: "engine",
                     });
                 }
@@ -177,6 +234,41 @@ pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, NetError> {
     // A fused chain ends later than it begins; running order is that of the beginnings, and every input of a step is
     // the end of a chain that began before it, because chains have no side readers.
     Ok(steps)
+}
+
+/// Moments, epsilon, weight and bias of what becomes [`Kind::Norm`].
+fn norm(op: &Op) -> (Moments, f32, [Option<ParamId>; 2]) {
+    let pair = |affine: Option<(ParamId, ParamId)>| [affine.map(|a| a.0), affine.map(|a| a.1)];
+    match *op {
+        Op::InstanceNorm { eps, affine } => (Moments::Of(Scope::Channel), eps, pair(affine)),
+        Op::GroupNorm { groups, eps, affine } => (Moments::Of(Scope::Groups(groups)), eps, pair(affine)),
+        Op::BatchNorm {
+            eps,
+            mean,
+            variance,
+            affine,
+        } => (Moments::Running { mean, variance }, eps, pair(affine)),
+        Op::Affine { weight, bias } => (Moments::None, 0.0, [weight, bias]),
+        _ => (Moments::None, 0.0, [None; 2]),
+    }
+}
+
+/// Whether the engine has this activation.
+fn known(activation: Activation) -> bool {
+    use Activation::{Gelu, LeakyRelu, PRelu, Sigmoid, Silu, Tanh};
+    matches!(
+        activation,
+        LeakyRelu { .. } | Sigmoid | PRelu { .. } | Gelu | Silu | Tanh
+    )
+}
+
+/// An activation without parameters that is no leaky ReLU.
+fn smooth(op: &Op) -> Option<Activation> {
+    use Activation::{Gelu, Sigmoid, Silu, Tanh};
+    match op {
+        Op::Activation(activation) if matches!(activation, Sigmoid | Gelu | Silu | Tanh) => Some(*activation),
+        _ => None,
+    }
 }
 
 /// Shapes and lifetimes for one input size.
@@ -262,14 +354,17 @@ impl Step {
     /// The inputs whose values are read.
     pub(crate) fn reads(&self) -> &[NodeId] {
         match self.kind {
-            Kind::Resize { .. } => &self.inputs[..1],
+            Kind::Resize(_) => &self.inputs[..1],
             _ => &self.inputs,
         }
     }
 
     /// Whether the output may take the place of the first input where nobody else reads that.
     pub(crate) fn in_place(&self) -> bool {
-        matches!(self.kind, Kind::Norm { .. } | Kind::Add { .. })
+        matches!(
+            self.kind,
+            Kind::Norm { .. } | Kind::Add { .. } | Kind::Activation(_) | Kind::Dropout { .. }
+        )
     }
 
     /// For a convolution of either kind: the passes that read its input, and those that read its output's gradient.

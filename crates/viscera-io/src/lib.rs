@@ -34,6 +34,7 @@ mod gzip;
 mod inputs;
 mod mapped;
 mod nifti;
+mod npy;
 mod png;
 mod warning;
 
@@ -45,5 +46,6 @@ pub use mapped::MappedFile;
 pub use nifti::{
     Image, NiftiVersion, ReadImage, ReadOptions, SourceHeader, read_image, read_label_map, write_image, write_label_map,
 };
+pub use npy::{NpyArray, NpyFault, read_npy, write_npy};
 pub use png::{Pixels, png_bytes, write_png};
 pub use warning::Warning;

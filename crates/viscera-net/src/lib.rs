@@ -3,6 +3,7 @@
 pub mod builders;
 mod check;
 mod count;
+mod dot;
 mod error;
 mod executor;
 mod graph;

@@ -4,6 +4,7 @@
 //! input in steps of the stride; the gradient of a strided convolution (and a transposed convolution) falls apart into
 //! one pass per residue of the output index modulo the stride, each with the taps that reach it.
 
+use super::moments::{AddRow, Moments, Partial};
 use super::tile::{Start, Tap, TileArgs, max_width, tile};
 use crate::Isa;
 use crate::layout::{Blocked, LANES, Lane};
@@ -184,7 +185,7 @@ pub(crate) fn pack_bias(bias: Option<&[f32]>, channels: usize) -> Vec<Lane> {
 
 /// Shares a pointer among threads that write disjoint places.
 #[derive(Clone, Copy)]
-struct Shared(*mut Lane);
+pub(super) struct Shared(pub(super) *mut Lane);
 // SAFETY: every task writes lanes of its own (see `run_pass`).
 #[allow(unsafe_code)]
 unsafe impl Send for Shared {}
@@ -193,7 +194,7 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    fn get(self) -> *mut Lane {
+    pub(super) fn get(self) -> *mut Lane {
         self.0
     }
 }
@@ -207,7 +208,8 @@ pub(crate) enum Write<'a> {
     Add,
 }
 
-/// Runs one pass from `x` to `y`. The halo of `y` is left alone.
+/// Runs one pass from `x` to `y`. The halo of `y` is left alone. With `moments`, also gives those of everything written;
+/// a pass that leaves voxels out has none.
 ///
 /// # Panics
 /// When the halo of `x` is too small for the taps, or the pass does not fit `y`: a mistake of the planner.
@@ -218,7 +220,8 @@ pub(crate) fn run_pass(
     write: Write<'_>,
     x: &Blocked,
     y: &mut Blocked,
-) {
+    moments: bool,
+) -> Vec<Partial> {
     let needed = halo_needed(std::slice::from_ref(pass), x.dims.extent);
     assert!((0..3).all(|a| needed[a] <= x.dims.halo[a]), "input halo too small");
     assert!(
@@ -258,7 +261,8 @@ pub(crate) fn run_pass(
     let (x_dims, y_dims) = (x.dims, y.dims);
     let x_data = &x.data;
     let y_data = Shared(y.data.as_mut_ptr());
-    (0..planes * strips).into_par_iter().for_each(|task| {
+    let moments = moments && pass.out_step == [1; 3];
+    let run_task = |task: usize| {
         let (plane, part) = (task / strips, task % strips);
         let z = plane % depth;
         let (sample, index) = (plane / depth / groups, plane / depth % groups);
@@ -272,6 +276,9 @@ pub(crate) fn run_pass(
             Write::Add => Start::Output,
         };
         let tiles = width.div_ceil(max_width(group.blocks));
+        let mut sums: Vec<Moments> = (0..if moments { group.blocks } else { 0 })
+            .map(|_| Moments::default())
+            .collect();
         for row in part * strip..((part + 1) * strip).min(rows) {
             let mut first = 0;
             for t in 0..tiles {
@@ -304,6 +311,20 @@ pub(crate) fn run_pass(
                 }
                 first += size;
             }
+            for (block, sums) in sums.iter_mut().enumerate() {
+                let start = y_dims.at(sample, group.first_block + block, [z, row, 0]);
+                // SAFETY: the row that this task has just written, with a step of one.
+                #[allow(unsafe_code)]
+                let written = unsafe { std::slice::from_raw_parts(y_data.get().add(start), width) };
+                isa.run(AddRow(sums, written));
+            }
         }
-    });
+        let first_unit = sample * y_dims.blocks() + group.first_block;
+        sums.into_iter()
+            .enumerate()
+            .map(|(block, sums)| sums.finish(first_unit + block))
+            .collect::<Vec<_>>()
+    };
+    let parts: Vec<Vec<Partial>> = (0..planes * strips).into_par_iter().map(run_task).collect();
+    parts.into_iter().flatten().collect()
 }

@@ -1,62 +1,67 @@
-//! Functions of single voxels: sums, activations, channel scaling, concatenation.
+//! Functions of single voxels: sums, channel scaling, joining and taking channels.
 
+use super::activation::Leaky;
+use crate::Isa;
 use crate::layout::{Blocked, LANES, Lane};
+use crate::vector::{Kernel, Vector};
 
 /// y = act(Σ inputs), where `slope` is that of a leaky ReLU, or `None` for no activation.
-pub(crate) fn add(inputs: &[&Blocked], slope: Option<f32>, y: &mut Blocked) {
+pub(crate) fn add(isa: Isa, inputs: &[&Blocked], slope: Option<f32>, y: &mut Blocked) {
     y.fill_rows(|sample, block, z, yy, row| {
         row.copy_from_slice(inputs[0].row(sample, block, z, yy));
-        add_rows(row, &inputs[1..], slope, [sample, block, z, yy]);
+        add_rows(isa, row, &inputs[1..], slope, [sample, block, z, yy]);
     });
 }
 
 /// The same in place of the first input.
-pub(crate) fn add_in_place(y: &mut Blocked, others: &[&Blocked], slope: Option<f32>) {
-    y.change_rows(|sample, block, z, yy, row| add_rows(row, others, slope, [sample, block, z, yy]));
+pub(crate) fn add_in_place(isa: Isa, y: &mut Blocked, others: &[&Blocked], slope: Option<f32>) {
+    y.change_rows(|sample, block, z, yy, row| add_rows(isa, row, others, slope, [sample, block, z, yy]));
 }
 
-fn add_rows(row: &mut [Lane], others: &[&Blocked], slope: Option<f32>, [sample, block, z, y]: [usize; 4]) {
+fn add_rows(isa: Isa, row: &mut [Lane], others: &[&Blocked], slope: Option<f32>, [sample, block, z, y]: [usize; 4]) {
     for other in others {
-        for (sum, other) in row.iter_mut().zip(other.row(sample, block, z, y)) {
-            sum.add_scaled(1.0, other);
-        }
+        isa.run(AddTo(row, other.row(sample, block, z, y)));
     }
     if let Some(slope) = slope {
-        for value in row.iter_mut().flat_map(|lane| &mut lane.0) {
-            *value = if *value > 0.0 { *value } else { *value * slope };
+        isa.run(Leaky(row, Lane([slope; LANES])));
+    }
+}
+
+/// row += other.
+struct AddTo<'a>(&'a mut [Lane], &'a [Lane]);
+
+impl Kernel for AddTo<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for (sum, other) in self.0.iter_mut().zip(self.1) {
+            V::load(sum).add(V::load(other)).store(sum);
         }
     }
 }
 
 /// Gradient behind a leaky ReLU with positive slope or zero, from its output: the sign of the output is that of the input.
-pub(crate) fn leaky_backward(y: &Blocked, slope: f32, dy: &mut Blocked) {
+pub(crate) fn leaky_backward(isa: Isa, y: &Blocked, slope: f32, dy: &mut Blocked) {
     dy.change_rows(|sample, block, z, yy, row| {
-        for (dy, y) in row.iter_mut().zip(y.row(sample, block, z, yy)) {
-            for i in 0..LANES {
-                dy.0[i] = if y.0[i] > 0.0 { dy.0[i] } else { dy.0[i] * slope };
-            }
-        }
+        isa.run(LeakyBackward(row, y.row(sample, block, z, yy), slope));
     });
 }
 
-/// y = 1 / (1 + e^−x).
-pub(crate) fn sigmoid(x: &Blocked, y: &mut Blocked) {
-    y.fill_rows(|sample, block, z, yy, row| {
-        for (y, x) in row.iter_mut().zip(x.row(sample, block, z, yy)) {
-            *y = Lane(x.0.map(|v| 1.0 / (1.0 + (-v).exp())));
-        }
-    });
-}
+/// dy → dx, where y is the output.
+struct LeakyBackward<'a>(&'a mut [Lane], &'a [Lane], f32);
 
-/// Gradient before a sigmoid, from its output.
-pub(crate) fn sigmoid_backward(y: &Blocked, dy: &mut Blocked) {
-    dy.change_rows(|sample, block, z, yy, row| {
-        for (dy, y) in row.iter_mut().zip(y.row(sample, block, z, yy)) {
-            for i in 0..LANES {
-                dy.0[i] *= y.0[i] * (1.0 - y.0[i]);
-            }
+impl Kernel for LeakyBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let slope = V::splat(self.2);
+        for (dy, y) in self.0.iter_mut().zip(self.1) {
+            let gradient = V::load(dy);
+            V::load(y).if_positive(gradient, gradient.mul(slope)).store(dy);
         }
-    });
+    }
 }
 
 /// Multiplies each channel of each sample by `factor(sample, channel)`.
@@ -102,13 +107,13 @@ pub(crate) fn concat(inputs: &[&Blocked], y: &mut Blocked) {
     });
 }
 
-/// The channels of `y`'s gradient that belong to an input that begins at channel `first`.
-pub(crate) fn concat_backward(dy: &Blocked, first: usize, dx: &mut Blocked) {
-    let channels = dx.dims.channels;
-    dx.fill_rows(|sample, block, z, y, row| {
+/// As many of the channels of `x`, from channel `first` on, as `y` has.
+pub(crate) fn channels(x: &Blocked, first: usize, y: &mut Blocked) {
+    let channels = y.dims.channels;
+    y.fill_rows(|sample, block, z, yy, row| {
         if first.is_multiple_of(LANES) {
-            row.copy_from_slice(dy.row(sample, first / LANES + block, z, y));
-            // Lanes past the last channel belong to the next input.
+            row.copy_from_slice(x.row(sample, first / LANES + block, z, yy));
+            // Lanes past the last channel belong to what comes after.
             for lane in row.iter_mut() {
                 for i in LANES.min(channels - block * LANES)..LANES {
                     lane.0[i] = 0.0;
@@ -119,9 +124,24 @@ pub(crate) fn concat_backward(dy: &Blocked, first: usize, dx: &mut Blocked) {
         row.fill(Lane::ZERO);
         for lane in 0..LANES.min(channels - block * LANES) {
             let channel = first + block * LANES + lane;
-            let source = dy.row(sample, channel / LANES, z, y);
+            let source = x.row(sample, channel / LANES, z, yy);
+            for (y, x) in row.iter_mut().zip(source) {
+                y.0[lane] = x.0[channel % LANES];
+            }
+        }
+    });
+}
+
+/// Gradient of the input of [`channels`]: zero for those left out.
+pub(crate) fn channels_backward(dy: &Blocked, first: usize, dx: &mut Blocked) {
+    let end = first + dy.dims.channels;
+    dx.fill_rows(|sample, block, z, y, row| {
+        row.fill(Lane::ZERO);
+        for channel in (block * LANES).max(first)..((block + 1) * LANES).min(end) {
+            let (lane, from) = (channel % LANES, channel - first);
+            let source = dy.row(sample, from / LANES, z, y);
             for (dx, dy) in row.iter_mut().zip(source) {
-                dx.0[lane] = dy.0[channel % LANES];
+                dx.0[lane] = dy.0[from % LANES];
             }
         }
     });

@@ -1,22 +1,24 @@
-//! Trilinear resize, both conventions, forward and backward.
+//! Resize to the nearest voxel or trilinearly by either convention, forward and backward.
 
 use crate::layout::{Blocked, Lane};
+use viscera_net::Interpolation;
 
 /// For each output index along one axis, its two source indices and the weight of the second.
 type Axis = Vec<(usize, usize, f32)>;
 
-/// PyTorch's `interpolate`: corner voxels coincide, or half-pixel centres clamped at the edge.
-fn axis(from: usize, to: usize, align_corners: bool) -> Axis {
+/// PyTorch's `interpolate`: corner voxels coincide, or half-pixel centres clamped at the edge, or the voxel below.
+fn axis(from: usize, to: usize, mode: Interpolation) -> Axis {
     (0..to)
         .map(|o| {
-            let place = if align_corners {
-                if to > 1 {
+            let place = match mode {
+                Interpolation::Nearest => (o * from / to) as f64,
+                Interpolation::Trilinear { align_corners: true } if to > 1 => {
                     o as f64 * (from - 1) as f64 / (to - 1) as f64
-                } else {
-                    0.0
                 }
-            } else {
-                ((o as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0)
+                Interpolation::Trilinear { align_corners: true } => 0.0,
+                Interpolation::Trilinear { align_corners: false } => {
+                    ((o as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0)
+                }
             };
             let first = (place as usize).min(from - 1);
             (first, (first + 1).min(from - 1), (place - first as f64) as f32)
@@ -37,13 +39,13 @@ fn transposed(axis: &Axis, from: usize) -> Vec<Vec<(usize, f32)>> {
     readers
 }
 
-fn axes(from: [usize; 3], to: [usize; 3], align_corners: bool) -> [Axis; 3] {
-    std::array::from_fn(|a| axis(from[a], to[a], align_corners))
+fn axes(from: [usize; 3], to: [usize; 3], mode: Interpolation) -> [Axis; 3] {
+    std::array::from_fn(|a| axis(from[a], to[a], mode))
 }
 
 /// y = x resized to the extent of `y`.
-pub(crate) fn forward(align_corners: bool, x: &Blocked, y: &mut Blocked) {
-    let [az, ay, ax] = axes(x.dims.extent, y.dims.extent, align_corners);
+pub(crate) fn forward(mode: Interpolation, x: &Blocked, y: &mut Blocked) {
+    let [az, ay, ax] = axes(x.dims.extent, y.dims.extent, mode);
     let width = x.dims.extent[2];
     y.fill_rows(|sample, block, oz, oy, row| {
         let (z0, z1, wz) = az[oz];
@@ -71,9 +73,9 @@ pub(crate) fn forward(align_corners: bool, x: &Blocked, y: &mut Blocked) {
 }
 
 /// Gradient of the input.
-pub(crate) fn backward(align_corners: bool, dy: &Blocked, dx: &mut Blocked) {
+pub(crate) fn backward(mode: Interpolation, dy: &Blocked, dx: &mut Blocked) {
     let from = dx.dims.extent;
-    let axes = axes(from, dy.dims.extent, align_corners);
+    let axes = axes(from, dy.dims.extent, mode);
     let [tz, ty, tx]: [Vec<Vec<(usize, f32)>>; 3] = std::array::from_fn(|a| transposed(&axes[a], from[a]));
     let width = dy.dims.extent[2];
     dx.fill_rows(|sample, block, z, y, row| {

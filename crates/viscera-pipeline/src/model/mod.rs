@@ -5,12 +5,14 @@
 //! each network that the recipe does not describe, `viscera.card` (Markdown), `viscera.training` (JSON: facts of the
 //! training, free in form) and `viscera.sha256`: the SHA-256 of the file in which zeros stand for these 64 digits.
 
+mod bare;
 mod file;
 mod networks;
 mod run;
 mod search;
 mod verify;
 
+pub use bare::fresh;
 pub use networks::{Network, StageWeights};
 pub use search::ModelStore;
 pub use verify::Verified;

@@ -7,22 +7,22 @@ use viscera_engine::Engine;
 use viscera_net::Tensor;
 
 impl Model {
-    /// The network of a model with one stage.
+    /// The network of a stage; of the only stage without a name.
     ///
     /// # Errors
-    /// [`PipelineError::Model`] when it has several.
-    pub fn only_network(&self) -> Result<Network<'_>, PipelineError> {
-        let mut networks = self.networks();
-        match (networks.next(), networks.next()) {
-            (Some(network), None) => Ok(network),
-            _ => Err(PipelineError::Model {
+    /// [`PipelineError::Model`] when there is no such stage, or there are several and none is named.
+    pub fn network(&self, stage: Option<&str>) -> Result<Network<'_>, PipelineError> {
+        let found = match stage {
+            Some(id) => self.networks().find(|n| n.stage.id == id),
+            None => self.networks().next().filter(|_| self.networks.len() == 1),
+        };
+        found.ok_or_else(|| {
+            let ids: Vec<&str> = self.recipe.stages.iter().map(|s| s.id.as_str()).collect();
+            PipelineError::Model {
                 model: self.name.clone(),
-                reason: format!(
-                    "has {} stages; a bare network is that of a model with one",
-                    self.recipe.stages.len()
-                ),
-            }),
-        }
+                reason: format!("name one of its stages: {}", ids.join(", ")),
+            }
+        })
     }
 }
 

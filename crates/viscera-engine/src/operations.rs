@@ -1,0 +1,173 @@
+//! How the steps other than convolutions, sums and norms over voxels run, forward and backward.
+
+use crate::Engine;
+use crate::engine::{Gradients, Tape, add_to, dropout_factor};
+use crate::kernels::across::{self, Scaling};
+use crate::kernels::activation::{self, Pointwise};
+use crate::kernels::{attention, gate, pad, pointwise, pooling, resize};
+use crate::layout::{Blocked, BufferPool};
+use crate::plan::{Kind, Step};
+use viscera_net::{Activation, ParamId};
+
+impl Engine {
+    /// Runs a step. `output` holds the first input where `in_place`.
+    pub(crate) fn run_operation(
+        &self,
+        step: &Step,
+        in_place: bool,
+        training: Option<u64>,
+        read: &[&Blocked],
+        output: &mut Blocked,
+    ) {
+        match &step.kind {
+            Kind::Activation(activation) => {
+                if let Some(function) = self.pointwise(*activation, output) {
+                    if in_place {
+                        activation::forward_in_place(self.isa, &function, output);
+                    } else {
+                        activation::forward(self.isa, &function, read[0], output);
+                    }
+                }
+            }
+            Kind::LayerNorm { eps, affine } => {
+                across::layer_norm(self.isa, read[0], *eps, &self.scaling(read[0], *affine), output);
+            }
+            Kind::Softmax => across::softmax(self.isa, read[0], output),
+            Kind::Dropout { p, samples } => {
+                let factor = |sample, channel| match training {
+                    Some(seed) => kept(seed, step, sample, channel, *p, *samples),
+                    None => 1.0,
+                };
+                pointwise::scale_channels(read[0], factor, output);
+            }
+            Kind::Mul => gate::forward(self.isa, read, output),
+            Kind::Concat => pointwise::concat(read, output),
+            Kind::Channels { start } => pointwise::channels(read[0], *start, output),
+            Kind::Pad { before } => pad::pad(*before, read[0], output),
+            Kind::Pool { kind, window } => pooling::forward(*kind, window, read[0], output),
+            Kind::AxisMean { axes } => pooling::axis_mean(*axes, read[0], output),
+            Kind::Resize(mode) => resize::forward(*mode, read[0], output),
+            Kind::WindowAttention(settings) => {
+                attention::forward(self.isa, settings, self.param(settings.bias), read[0], output);
+            }
+            Kind::Input | Kind::Conv(_) | Kind::ConvTranspose { .. } | Kind::Norm { .. } | Kind::Add { .. } => {}
+        }
+    }
+
+    /// Turns the gradient of a step's output into those of its parameters and inputs.
+    pub(crate) fn operation_backward(
+        &self,
+        step: &Step,
+        tape: &Tape,
+        mut dy: Blocked,
+        gradients: &mut Gradients,
+        pool: &mut BufferPool,
+        parameters: &mut [Vec<f32>],
+    ) {
+        let value = |id: viscera_net::NodeId| tape.values[id.0].as_ref();
+        let first = step.inputs[0];
+        match (&step.kind, value(first), value(step.output)) {
+            (Kind::Activation(activation), Some(x), _) => {
+                if let Activation::PRelu { slope } = activation {
+                    add_to(&mut parameters[slope.0], &activation::slope_gradient(self.isa, x, &dy));
+                }
+                if let Some(function) = self.pointwise(*activation, x) {
+                    activation::backward(self.isa, &function, x, &mut dy);
+                }
+                gradients.pass_on(first, tape, pool, dy);
+            }
+            (Kind::LayerNorm { eps, affine }, Some(x), _) => {
+                let scaling = self.scaling(x, *affine);
+                let [scale, shift] = across::layer_norm_backward(self.isa, x, *eps, &scaling, &mut dy);
+                if let Some((weight, bias)) = affine {
+                    add_to(&mut parameters[weight.0], &scale);
+                    add_to(&mut parameters[bias.0], &shift);
+                }
+                gradients.pass_on(first, tape, pool, dy);
+            }
+            (Kind::Softmax, _, Some(y)) => {
+                across::softmax_backward(self.isa, y, &mut dy);
+                gradients.pass_on(first, tape, pool, dy);
+            }
+            (Kind::Dropout { p, samples }, _, _) => {
+                let factor = |sample, channel| kept(tape.seed, step, sample, channel, *p, *samples);
+                gradients.scatter(first, tape, pool, |dx| pointwise::scale_channels(&dy, factor, dx));
+                pool.give(dy);
+            }
+            (Kind::Mul, _, _) => self.mul_backward(step, tape, dy, gradients, pool),
+            (Kind::Concat, _, _) => {
+                let mut channel = 0;
+                for &input in &step.inputs {
+                    if self.wanted(input) {
+                        gradients.scatter(input, tape, pool, |dx| pointwise::channels(&dy, channel, dx));
+                    }
+                    channel += tape.plan.dims(input).channels;
+                }
+                pool.give(dy);
+            }
+            (Kind::Channels { start }, _, _) => {
+                gradients.scatter(first, tape, pool, |dx| pointwise::channels_backward(&dy, *start, dx));
+                pool.give(dy);
+            }
+            (Kind::Pad { before }, _, _) => {
+                let back = before.map(|n| -n);
+                gradients.scatter(first, tape, pool, |dx| pad::pad(back, &dy, dx));
+                pool.give(dy);
+            }
+            (Kind::Pool { kind, window }, Some(x), Some(y)) => {
+                gradients.scatter(first, tape, pool, |dx| {
+                    pooling::backward(*kind, window, x, y, &dy, dx);
+                });
+                pool.give(dy);
+            }
+            (Kind::AxisMean { axes }, _, _) => {
+                gradients.scatter(first, tape, pool, |dx| pooling::axis_mean_backward(*axes, &dy, dx));
+                pool.give(dy);
+            }
+            (Kind::Resize(mode), _, _) => {
+                gradients.scatter(first, tape, pool, |dx| resize::backward(*mode, &dy, dx));
+                pool.give(dy);
+            }
+            (Kind::WindowAttention(settings), Some(x), _) => {
+                let target = &mut parameters[settings.bias.0];
+                gradients.scatter(first, tape, pool, |dx| {
+                    let table = self.param(settings.bias);
+                    add_to(target, &attention::backward(self.isa, settings, table, x, &dy, dx));
+                });
+                pool.give(dy);
+            }
+            // The input has no gradient; nothing else lacks the values that it needs.
+            _ => pool.give(dy),
+        }
+    }
+
+    fn mul_backward(&self, step: &Step, tape: &Tape, dy: Blocked, gradients: &mut Gradients, pool: &mut BufferPool) {
+        let inputs: Vec<&Blocked> = step.inputs.iter().filter_map(|id| tape.values[id.0].as_ref()).collect();
+        for (place, &input) in step.inputs.iter().enumerate().filter(|(_, id)| self.wanted(**id)) {
+            let mut product = pool.take(dy.dims);
+            pointwise::add(self.isa, &[&dy], None, &mut product);
+            gate::multiply_others(self.isa, &inputs, place, &mut product);
+            if gate::repeats(&tape.plan.dims(input), &dy.dims) {
+                gradients.scatter(input, tape, pool, |dx| gate::reduce(&product, dx));
+                pool.give(product);
+            } else {
+                gradients.pass_on(input, tape, pool, product);
+            }
+        }
+        pool.give(dy);
+    }
+
+    fn pointwise(&self, activation: Activation, value: &Blocked) -> Option<Pointwise> {
+        Pointwise::new(activation, value.dims.blocks(), |id| self.param(id))
+    }
+
+    fn scaling(&self, value: &Blocked, affine: Option<(ParamId, ParamId)>) -> Scaling {
+        let affine = affine.map(|(weight, bias)| [self.param(weight), self.param(bias)]);
+        Scaling::new(value.dims.channels, affine)
+    }
+}
+
+/// The factor of dropout of channels, or of whole samples, which draw for their first channel.
+fn kept(seed: u64, step: &Step, sample: usize, channel: usize, p: f32, samples: bool) -> f32 {
+    dropout_factor(seed, step.output.0, sample, if samples { 0 } else { channel }, p)
+}
