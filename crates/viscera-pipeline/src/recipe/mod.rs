@@ -3,14 +3,21 @@
 //! A recipe has a `[recipe]` header, one `[[stage]]` per network in running order, and a `[training.ID]` table per stage.
 //! Unknown keys are errors. Triples are `[z, y, x]`; lengths are millimetres, intensities Hounsfield units.
 
+mod grid;
+mod inference;
+mod network;
 mod parse;
 mod stage;
+mod supported;
 mod training;
 mod validate;
 
-pub use stage::{
-    Activation, Inference, Keep, Mode, NetworkSpec, Normalise, Orient, PostRule, Resample, RoiSpec, Role, Stage, ZScore,
+pub use grid::{
+    ChannelRule, FixedSize, Interpolation, Method, Normalise, Resample, SeparateZ, SpacingGrid, WindowZScore, ZScore,
 };
+pub use inference::{Activation, Inference, Mode, PatchWeights, SlidingWindow};
+pub use network::{NetworkSpec, UnetPlan};
+pub use stage::{Crop, Keep, Orient, PostRule, RoiSpec, Role, Stage};
 pub use training::{
     AdamSettings, Augment, Axis, Chance, LossSettings, Mirror, OptimizerSettings, Profile, Schedule, Supervision,
     TrainingSettings,
@@ -34,7 +41,8 @@ const BUILTIN: [(&str, &str); 2] = [
     ),
 ];
 
-/// A whole method. Made by [`Recipe::parse`], [`Recipe::load`] or [`Recipe::builtin`], which validate it.
+/// A whole method. [`Recipe::parse`], [`Recipe::load`] and [`Recipe::builtin`] validate it; one that is put together by
+/// hand is checked by [`Recipe::validate`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -54,7 +62,7 @@ pub struct Recipe {
 pub struct Header {
     /// Its name.
     pub name: String,
-    /// Name of the label table whose classes it finds: `flare13` or `flare14`.
+    /// Name of the label table whose classes it finds: `flare13`, `flare14`, or the one in its model file.
     pub labels: String,
     /// What it takes.
     pub modality: Modality,
@@ -69,6 +77,8 @@ pub struct Header {
 pub enum Modality {
     /// Computed tomography in Hounsfield units.
     Ct,
+    /// Anything else, or several channels.
+    Other,
 }
 
 impl Recipe {
@@ -88,10 +98,18 @@ impl Recipe {
     ///
     /// # Errors
     /// As [`Self::parse`], and when the table is not the one that the recipe names.
-    pub(crate) fn parse_for(text: &str, source: &str, table: &LabelTable) -> Result<Self, PipelineError> {
+    pub fn parse_for(text: &str, source: &str, table: &LabelTable) -> Result<Self, PipelineError> {
         let recipe = parse::parse(text, source)?;
         validate::validate(&recipe, table, source)?;
         Ok(recipe)
+    }
+
+    /// Checks a recipe that was put together rather than parsed.
+    ///
+    /// # Errors
+    /// [`PipelineError::Recipe`] for values that contradict each other or the label table.
+    pub fn validate(&self, table: &LabelTable) -> Result<(), PipelineError> {
+        validate::validate(self, table, &self.recipe.name)
     }
 
     /// Reads a recipe file.
