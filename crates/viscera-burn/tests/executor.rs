@@ -157,6 +157,7 @@ fn threads_do_not_change_a_bit() {
         in_channels: 1,
         base_features: 4,
         out_channels: 3,
+        decoder_blocks: 1,
         dropout: 0.2,
     };
     let net = net.build();

@@ -52,6 +52,7 @@ fn main() {
             in_channels: 1,
             base_features: 8,
             out_channels: 13,
+            decoder_blocks: 1,
             dropout: 0.0,
         }
         .build(),

@@ -20,6 +20,7 @@ fn coarse(dropout: f32) -> Graph {
         in_channels: 1,
         base_features: 5,
         out_channels: 3,
+        decoder_blocks: 1,
         dropout,
     };
     net.build()

@@ -279,6 +279,7 @@ mod tests {
             in_channels: 1,
             base_features: 4,
             out_channels: 3,
+            decoder_blocks: 1,
             dropout: 0.0,
         };
         let graph = coarse.build();

@@ -5,9 +5,10 @@
 
 use super::GraphBuilder;
 use crate::{Graph, NodeId, PoolKind};
+use serde::{Deserialize, Serialize};
 
 /// Which axes the two kernels of an anisotropic block cover; the paper's text and the authors' code differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Plane {
     /// (1,3,3) then (3,1,1): in the slice, then between slices, as the paper means it.
@@ -26,7 +27,7 @@ impl Plane {
 }
 
 /// Settings of EfficientSegNet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EfficientSegNet {
     /// Channels of the image.
     pub in_channels: usize,

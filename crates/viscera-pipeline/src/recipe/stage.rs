@@ -121,6 +121,7 @@ impl NetworkSpec {
                 in_channels,
                 base_features,
                 out_channels,
+                decoder_blocks: 1,
                 dropout: dropout as f32,
             }
             .build(),
