@@ -4,10 +4,10 @@
 #[allow(dead_code)] // the goldens themselves are another test's
 mod suite;
 
-use suite::{KINK_TOLERANCE, TOLERANCE, assert_close, by_formula, coarse, fine, smooth, weights};
+use suite::{KINK_TOLERANCE, TOLERANCE, assert_close, by_formula, smooth, weights};
 use viscera_burn::CpuExecutor;
 use viscera_engine::Engine;
-use viscera_net::builders::Plane;
+use viscera_net::builders::{CoarseUnet, EfficientSegNet, Plane};
 use viscera_net::{Executor, Graph, Tensor, Weights};
 
 /// Every executor, with its name.
@@ -86,6 +86,30 @@ fn check(graph: &Graph, shape: [usize; 5], gradient_tolerance: f32) {
 fn check_both(graph: &Graph, shape: [usize; 5]) {
     check(graph, shape, KINK_TOLERANCE);
     check(&smooth(graph), shape, TOLERANCE);
+}
+
+/// The coarse U-Net with dropout.
+fn coarse(dropout: f32) -> Graph {
+    let settings = CoarseUnet {
+        in_channels: 2,
+        base_features: 3,
+        out_channels: 5,
+        decoder_blocks: 1,
+        dropout,
+    };
+    settings.build()
+}
+
+/// The fine network with dropout.
+fn fine(plane: Plane, dropout: f32) -> Graph {
+    let settings = EfficientSegNet {
+        in_channels: 2,
+        base_features: 3,
+        out_channels: 5,
+        dropout,
+        plane,
+    };
+    settings.build()
 }
 
 #[test]

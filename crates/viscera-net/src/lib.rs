@@ -2,6 +2,7 @@
 
 pub mod builders;
 mod count;
+mod dot;
 mod error;
 mod executor;
 mod graph;

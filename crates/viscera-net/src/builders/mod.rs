@@ -29,12 +29,16 @@ pub enum Architecture {
     /// The localising U-Net of EfficientSegNet's authors.
     CoarseUnet(CoarseUnet),
     /// EfficientSegNet.
+    #[serde(rename = "efficientsegnet")]
     EfficientSegNet(EfficientSegNet),
     /// nnU-Net's U-Nets.
+    #[serde(rename = "unet")]
     UNet(UNet),
     /// MFNet, DMFNet, Attention DMFNet.
+    #[serde(rename = "dmfnet")]
     DmfNet(DmfNet),
     /// PHTrans.
+    #[serde(rename = "phtrans")]
     PhTrans(PhTrans),
 }
 

@@ -332,6 +332,32 @@ mod tests {
         }
     }
 
+    /// The table of `docs/networks.md` is what [`networks`] says.
+    #[test]
+    fn documentation_lists_every_network() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/networks.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let table = text.lines().skip_while(|line| !line.starts_with("| name |")).skip(2);
+        let written: Vec<&str> = table.take_while(|line| line.starts_with('|')).collect();
+        let rows: Vec<String> = networks()
+            .iter()
+            .map(|network| {
+                let counts = network.architecture.build().unwrap().counts(network.input).unwrap();
+                let [z, y, x] = network.input;
+                let thousands = counts.params.to_string().into_bytes();
+                let params: Vec<_> = thousands.rchunks(3).rev().map(String::from_utf8_lossy).collect();
+                format!(
+                    "| `{}` | {} | {z}×{y}×{x} | {} | {:.2} |",
+                    network.name,
+                    network.about,
+                    params.join(","),
+                    counts.macs as f64 / 1e9
+                )
+            })
+            .collect();
+        assert!(written == rows, "put this table into {path}:\n{}", rows.join("\n"));
+    }
+
     #[test]
     fn names_are_unique_and_every_parameter_is_read_once() {
         for network in networks() {

@@ -85,8 +85,10 @@ pub enum Heads {
 #[serde(rename_all = "snake_case")]
 pub enum Naming {
     /// `dynamic_network_architectures`: `encoder.stages.0.0.convs.0.conv.weight`.
+    #[serde(rename = "nnunet_v2")]
     NnUnetV2,
     /// `Generic_UNet`: `conv_blocks_context.0.blocks.0.conv.weight`. Plain encoders only.
+    #[serde(rename = "nnunet_v1")]
     NnUnetV1,
 }
 
