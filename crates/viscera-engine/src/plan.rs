@@ -95,13 +95,19 @@ impl Kind {
             Self::Conv(_) => "conv",
             Self::ConvTranspose { .. } => "conv_transpose",
             Self::Norm { .. } => "norm",
+            Self::LayerNorm { .. } => "layer_norm",
+            Self::Softmax => "softmax",
             Self::Add { .. } => "add",
-            Self::Sigmoid => "sigmoid",
+            Self::Activation(_) => "activation",
             Self::Dropout { .. } => "dropout",
+            Self::Mul => "mul",
             Self::Concat => "concat",
+            Self::Channels { .. } => "channels",
+            Self::Pad { .. } => "pad",
             Self::Pool { .. } => "pool",
             Self::AxisMean { .. } => "axis_mean",
-            Self::Resize { .. } => "resize",
+            Self::Resize(_) => "resize",
+            Self::WindowAttention(_) => "window_attention",
         }
     }
 }

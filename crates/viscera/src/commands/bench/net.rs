@@ -58,8 +58,12 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
     let peak = peak_gflops();
     #[cfg_attr(not(feature = "train"), expect(unused_mut, reason = "only training changes it"))]
     let mut engine = Engine::new(&graph, &weights)?;
+    let weights_mib = weights.values.iter().map(Vec::len).sum::<usize>() as f64 * 4.0 / MIB;
     #[cfg(feature = "train")]
-    let mut training = viscera_train::StepMeasure::new(&graph.params, weights.clone());
+    let mut training = args
+        .train
+        .then(|| viscera_train::StepMeasure::new(&graph.params, weights.clone()));
+    drop(weights);
     let planned = engine.peak_value_bytes(args.batch, input)?;
     let mut seconds = Vec::new();
     let mut layers: BTreeMap<usize, Vec<StepTime>> = BTreeMap::new();
@@ -68,7 +72,9 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
         let start = Instant::now();
         let times = if args.train {
             #[cfg(feature = "train")]
-            training.step(&mut engine, &tensor, run as u64)?;
+            if let Some(training) = &mut training {
+                training.step(&mut engine, &tensor, run as u64)?;
+            }
             #[cfg(not(feature = "train"))]
             bail!("this build cannot train; build it with the feature `train`");
             #[cfg(feature = "train")]
@@ -98,7 +104,7 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
         gflop,
         gflops: gflop / seconds.median,
         peak_gflops: peak,
-        weights_mib: weights.values.iter().map(Vec::len).sum::<usize>() as f64 * 4.0 / MIB,
+        weights_mib,
         planned_values_mib: planned as f64 / MIB,
         process_peak_mib: own_peak_bytes().map(|bytes| bytes as f64 / MIB),
         layers: if args.layers {
