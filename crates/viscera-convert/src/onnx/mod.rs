@@ -24,6 +24,8 @@ mod operators;
 mod pointwise;
 mod proto;
 mod spatial;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use export::ExportOptions;
