@@ -271,7 +271,7 @@ pub(crate) enum ModelCommand {
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Make a model of another tool's network: an nnU-Net v2 result folder, or weights with a recipe or graph.
+    /// Make a model of another tool's network: an nnU-Net v2 result folder, ONNX, or weights with a recipe or graph.
     Import(ModelImportArgs),
     /// Make a model with fresh weights.
     Init {
@@ -345,7 +345,7 @@ pub(crate) enum CheckpointKind {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelImportArgs {
-    /// nnU-Net v2 result folder (with plans.json, or the data set's folder above it), PyTorch checkpoint (.pth), or
+    /// nnU-Net v2 result folder (with plans.json, or the data set's folder above it), .onnx, PyTorch checkpoint (.pth), or
     /// .safetensors.
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
@@ -390,6 +390,10 @@ pub(crate) struct ModelExportArgs {
     #[arg(value_name = "NAME|PATH")]
     pub(crate) model: String,
 
+    /// As ONNX.
+    #[arg(long, group = "form")]
+    pub(crate) onnx: bool,
+
     /// As safetensors: weights under PyTorch's names, with the graph.
     #[arg(long, group = "form")]
     pub(crate) safetensors: bool,
@@ -406,8 +410,12 @@ pub(crate) struct ModelExportArgs {
     #[arg(long, value_name = "FOLD")]
     pub(crate) fold: Option<String>,
 
-    /// How weights are stored.
-    #[arg(long, default_value = "f32", value_name = "KIND")]
+    /// ONNX: fix the voxels of the input; open without.
+    #[arg(long, value_name = "Z,Y,X", value_parser = extent, conflicts_with = "safetensors")]
+    pub(crate) input: Option<[usize; 3]>,
+
+    /// Safetensors: how weights are stored.
+    #[arg(long, default_value = "f32", value_name = "KIND", conflicts_with = "onnx")]
     pub(crate) precision: Precision,
 }
 

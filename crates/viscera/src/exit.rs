@@ -81,6 +81,7 @@ fn of_evaluation(error: &EvaluateError) -> u8 {
 fn of_conversion(error: &ConvertError) -> u8 {
     match error {
         ConvertError::Pipeline(error) => of_pipeline(error),
+        ConvertError::Io(error) => of_io(error),
         _ => INPUT,
     }
 }
