@@ -136,7 +136,10 @@ impl Archive {
         let mut start = u32_at(&tail, end + 16).map(u64::from).ok_or(cut)?;
         // Zip64: a locator of 20 bytes stands before the end and names a record with 8-byte numbers.
         let locator = end.checked_sub(20).and_then(|at| tail.get(at..end));
-        if let Some(record) = locator.filter(|l| l.starts_with(b"PK\x06\x07")).and_then(|l| u64_at(l, 8)) {
+        if let Some(record) = locator
+            .filter(|l| l.starts_with(b"PK\x06\x07"))
+            .and_then(|l| u64_at(l, 8))
+        {
             let record = self.read(Span { start: record, len: 56 })?;
             if !record.starts_with(b"PK\x06\x06") {
                 return Err(cut.to_owned());
