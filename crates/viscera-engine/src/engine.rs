@@ -112,32 +112,6 @@ impl Engine {
         Ok((outputs, times.collect()))
     }
 
-    /// Peak of the memory that values take while the network runs once over `batch` samples of `spatial` voxels, in
-    /// bytes; weights and the input tensor are not counted.
-    ///
-    /// # Errors
-    /// Those of [`Graph::shapes`].
-    pub fn peak_value_bytes(&self, batch: usize, spatial: [usize; 3]) -> Result<usize, NetError> {
-        let plan = Plan::new(&self.graph, &self.steps, batch, spatial)?;
-        let bytes = |dims: Dims| dims.lanes() * size_of::<crate::layout::Lane>();
-        let mut left = plan.readers.clone();
-        let (mut live, mut peak) = (0, 0);
-        for step in &self.steps {
-            let in_place = step.in_place() && left[step.inputs[0].0] == 1;
-            if !in_place {
-                live += bytes(plan.dims(step.output));
-            }
-            peak = peak.max(live);
-            for (index, input) in step.reads().iter().enumerate() {
-                left[input.0] -= 1;
-                if left[input.0] == 0 && !(in_place && index == 0) {
-                    live -= bytes(plan.dims(*input));
-                }
-            }
-        }
-        Ok(peak)
-    }
-
     pub(crate) fn param(&self, id: ParamId) -> &[f32] {
         &self.weights.values[id.0]
     }
@@ -688,27 +662,27 @@ impl Gradients {
 
 /// Which channels a grouped convolution joins.
 #[derive(Clone, Copy)]
-struct Groups {
+pub(crate) struct Groups {
     /// Channels of the input and of the output per group.
     ins: usize,
     outs: usize,
 }
 
 impl Groups {
-    fn new(conv: &Conv, in_channels: usize) -> Self {
+    pub(crate) fn new(conv: &Conv, in_channels: usize) -> Self {
         Self {
             ins: in_channels / conv.groups,
             outs: conv.out_channels / conv.groups,
         }
     }
 
-    fn connected(self, o: usize, i: usize) -> bool {
+    pub(crate) fn connected(self, o: usize, i: usize) -> bool {
         o / self.outs == i / self.ins
     }
 }
 
 /// The Winograd form of a convolution's pass where it has one that pays.
-fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option<Form> {
+pub(crate) fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option<Form> {
     let form = Form::of(pass).filter(|_| conv.groups == 1)?;
     form.best(ins, outs, pass.count)
 }

@@ -124,6 +124,15 @@ impl Form {
         })
     }
 
+    /// Bytes of scratch of one thread that runs [`run`] on so many outputs and input blocks.
+    pub(crate) fn scratch_bytes(&self, count: [usize; 3], in_blocks: usize) -> usize {
+        let tiles = self.tiles(count);
+        let slots = segment_size(*self, tiles).min(tiles.iter().product());
+        let points: usize = self.points().iter().product();
+        let columns = self.columns(&runs(tiles, 0, slots));
+        (points * slots * (in_blocks + 2) + columns) * size_of::<Lane>()
+    }
+
     /// Lanes of scratch that the transforms of these runs need.
     fn columns(&self, runs: &[Run]) -> usize {
         let (points, step) = (self.points(), self.step);
@@ -159,6 +168,12 @@ struct Group {
 }
 
 impl WinogradWeights {
+    /// Bytes of the weights that [`Self::new`] makes.
+    pub(crate) fn bytes(form: Form, in_channels: usize, out_channels: usize) -> usize {
+        let points: usize = form.points().iter().product();
+        points * in_channels * out_channels.div_ceil(LANES) * size_of::<Lane>()
+    }
+
     /// Transforms `weight(out channel, in channel, kernel tap)`. `form` is that of `pass`.
     pub(crate) fn new(
         form: Form,
