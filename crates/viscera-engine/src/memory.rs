@@ -87,9 +87,10 @@ fn convolution(plan: &Plan, step: &Step) -> (usize, usize) {
     let Some(&input) = step.inputs.first() else {
         return (0, 0);
     };
-    let (x, y): (Dims, Dims) = (plan.dims(input), plan.dims(step.output));
+    let (mut x, y): (Dims, Dims) = (plan.dims(input), plan.dims(step.output));
     match &step.kind {
         Kind::Conv(conv) => {
+            x.channels = step.inputs.iter().map(|&id| plan.dims(id).channels).sum();
             let pass = window(conv).gather(y.extent);
             if let Some(form) = winograd_form(conv, &pass, x.channels, y.channels) {
                 let packed = WinogradWeights::bytes(form, x.channels, y.channels);

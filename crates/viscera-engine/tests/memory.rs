@@ -46,12 +46,11 @@ fn a_forward_pass_takes_what_was_said() {
         let outputs = pool.install(|| engine.run(&input)).unwrap();
         let output: usize = outputs.iter().map(|o| 4 * o.data().len()).sum();
         let taken = PEAK.load(Ordering::SeqCst) - before;
-        println!(
-            "{name}: {taken} bytes with {output} of output, said {need:?} = {}",
-            need.total()
-        );
         // Scratch may be there once more per thread, as rayon splits work; the output may come after the peak.
-        assert!(taken <= need.total() + output + need.scratch + (1 << 20), "{name}");
-        assert!(taken as f64 >= 0.9 * need.total() as f64, "{name}");
+        assert!(
+            taken <= need.total() + output + need.scratch + (1 << 20),
+            "{name}: {taken} of {need:?}"
+        );
+        assert!(taken as f64 >= 0.9 * need.total() as f64, "{name}: {taken} of {need:?}");
     }
 }
