@@ -2,7 +2,7 @@
 
 use crate::Isa;
 use crate::kernels::activation::Pointwise;
-use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_pass};
+use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_passes};
 use crate::kernels::moments::Partial;
 use crate::kernels::norm::{self, Affine, Statistics, Tail};
 use crate::kernels::pointwise;
@@ -46,7 +46,8 @@ pub struct StepTime {
 struct StepWeights {
     /// One per pass.
     direct: OnceLock<Vec<PackedWeights>>,
-    winograd: OnceLock<WinogradWeights>,
+    /// For F(2, 3), and with F(4, 3) along x.
+    winograd: [OnceLock<WinogradWeights>; 2],
 }
 
 /// What a forward pass in training mode leaves for the backward pass.
@@ -165,12 +166,12 @@ impl Engine {
             .collect()
     }
 
-    /// Runs a pass of a convolution by whichever kernel suits it; `reverse` for the gradient of its input. `cache` holds
-    /// weights that stay the same from run to run.
+    /// Runs the passes of a convolution by whichever kernel suits it; `reverse` for the gradient of its input. `cache`
+    /// holds weights that stay the same from run to run.
     fn convolve(
         &self,
         conv: &Conv,
-        pass: &TapPass,
+        passes: &[TapPass],
         reverse: bool,
         cache: Option<&StepWeights>,
         write: Write<'_>,
@@ -179,11 +180,12 @@ impl Engine {
         moments: bool,
     ) -> Vec<Partial> {
         let (ins, outs) = (x.dims.channels, y.dims.channels);
-        let form = winograd_form(conv, pass, ins, outs);
         let fresh = StepWeights::default();
         let cache = cache.unwrap_or(&fresh);
-        if let Some(form) = form {
-            let packed = cache.winograd.get_or_init(|| {
+        if let [pass] = passes
+            && let Some(form) = winograd_form(conv, pass, ins, outs)
+        {
+            let packed = cache.winograd[usize::from(form.is_wide())].get_or_init(|| {
                 let weight = self.param(conv.weight);
                 let taps: usize = conv.kernel.iter().product();
                 WinogradWeights::new(form, pass, outs, ins, |o, i, tap| {
@@ -194,10 +196,12 @@ impl Engine {
             return winograd::run(self.isa, packed, write, x, y, moments);
         }
         let in_channels = if reverse { outs } else { ins };
-        let packed = cache
-            .direct
-            .get_or_init(|| vec![self.pack_conv(conv, in_channels, pass, reverse)]);
-        run_pass(self.isa, pass, &packed[0], write, x, y, moments)
+        let packed = cache.direct.get_or_init(|| {
+            let pack = |pass| self.pack_conv(conv, in_channels, pass, reverse);
+            passes.iter().map(pack).collect()
+        });
+        let passes: Vec<_> = passes.iter().zip(packed).collect();
+        run_passes(self.isa, &passes, write, x, y, moments)
     }
 
     /// Packed weights of a convolution's pass; `reverse` for the gradient of its input.
@@ -401,7 +405,7 @@ impl Engine {
                 let norm = self.norm_behind(step.output, training.is_some());
                 let parts = self.convolve(
                     conv,
-                    &pass,
+                    std::slice::from_ref(&pass),
                     false,
                     Some(weights),
                     write,
@@ -417,9 +421,9 @@ impl Engine {
                 let packed = weights
                     .direct
                     .get_or_init(|| self.pack_transposed_all(*kernel, *weight));
-                for (pass, packed) in Window::disjoint(*kernel).scatter(output.dims.extent).iter().zip(packed) {
-                    run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output, false);
-                }
+                let passes = Window::disjoint(*kernel).scatter(output.dims.extent);
+                let passes: Vec<_> = passes.iter().zip(packed).collect();
+                run_passes(self.isa, &passes, Write::Set(&bias), read[0], output, false);
             }
             Kind::Norm { moments, eps, .. } => {
                 let tail = self.tail(&step.kind, output.dims, training);
@@ -485,9 +489,7 @@ impl Engine {
                     gradients.write(first, tape, pool, |fresh, dx| {
                         let none = pack_bias(None, x.dims.channels);
                         let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        for pass in &passes {
-                            self.convolve(conv, pass, true, None, write, &dy, dx, false);
-                        }
+                        self.convolve(conv, &passes, true, None, write, &dy, dx, false);
                     });
                 }
                 pool.give(dy);
@@ -507,7 +509,7 @@ impl Engine {
                         let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
                         let none = pack_bias(None, ins);
                         let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        run_pass(self.isa, &pass, &packed, write, &dy, dx, false);
+                        run_passes(self.isa, &[(&pass, &packed)], write, &dy, dx, false);
                     });
                 }
                 pool.give(dy);
@@ -707,7 +709,8 @@ impl Groups {
 
 /// The Winograd form of a convolution's pass where it has one that pays.
 fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option<Form> {
-    Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count))
+    let form = Form::of(pass).filter(|_| conv.groups == 1)?;
+    form.best(ins, outs, pass.count)
 }
 
 pub(crate) fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {

@@ -58,6 +58,14 @@ pub enum IoError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A NumPy file that cannot be used.
+    #[error("{reason}: {path}", path = path.display())]
+    Npy {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        reason: crate::NpyFault,
+    },
     /// Two inputs would write the same output.
     #[error("two inputs make the case \"{case}\"; segment them into different folders: {first} and {second}",
             first = first.display(), second = second.display())]

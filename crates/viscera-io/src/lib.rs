@@ -32,7 +32,9 @@ mod dataset;
 mod error;
 mod gzip;
 mod inputs;
+mod mapped;
 mod nifti;
+mod npy;
 mod png;
 mod warning;
 
@@ -40,8 +42,10 @@ pub use atomic::{atomic_write, write_json};
 pub use dataset::{Annotations, Case, Classes, Dataset, DatasetJson, LabelIds, Split, class_colour};
 pub use error::{DatasetFault, IoError, NiftiFault};
 pub use inputs::{InputCase, case_name, expand_inputs};
+pub use mapped::MappedFile;
 pub use nifti::{
     Image, NiftiVersion, ReadImage, ReadOptions, SourceHeader, read_image, read_label_map, write_image, write_label_map,
 };
+pub use npy::{NpyArray, NpyFault, read_npy, write_npy};
 pub use png::{Pixels, png_bytes, write_png};
 pub use warning::Warning;

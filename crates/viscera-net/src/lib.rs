@@ -1,6 +1,7 @@
 //! Networks as data: the [`Graph`], its builders and passes, and its weights. Nothing here executes a network.
 
 pub mod builders;
+mod check;
 mod count;
 mod dot;
 mod error;

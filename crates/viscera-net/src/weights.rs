@@ -4,6 +4,7 @@ use crate::{Graph, Init, NetError};
 use half::bf16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use std::borrow::Cow;
 
@@ -101,7 +102,7 @@ impl Weights {
     ) -> Result<Self, NetError> {
         let values = graph
             .params
-            .iter()
+            .par_iter()
             .map(|param| {
                 let name = format!("{prefix}{}", param.name);
                 let wrong = |reason: String| NetError::Parameter {

@@ -82,8 +82,10 @@ mod tests {
     use crate::Recipe;
 
     fn rule(threshold: f64) -> Decision {
-        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[0].inference;
-        inference.threshold = threshold;
+        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[0]
+            .inference
+            .clone();
+        inference.threshold = Some(threshold);
         Decision::new(&inference, &LabelTable::flare13())
     }
 

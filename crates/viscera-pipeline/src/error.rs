@@ -87,6 +87,14 @@ pub enum PipelineError {
         /// The file.
         path: PathBuf,
     },
+    /// A setting of a recipe that can be stored but not yet carried out on a scan.
+    #[error("stage \"{stage}\" has {setting}, which this version cannot carry out yet")]
+    Unsupported {
+        /// The stage's id.
+        stage: String,
+        /// The key, with its value where that is to blame.
+        setting: &'static str,
+    },
     /// A file that should say what phantoms vary.
     #[error("cannot use {path}", path = path.display())]
     PhantomConfig {

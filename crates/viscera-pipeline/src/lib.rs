@@ -28,7 +28,7 @@ pub use inspect::{Inspection, inspect};
 pub use job::{GridFacts, JobOptions, Manifest, ModelFacts, segment_case, write_statistics};
 pub use localise::{Localised, Roi};
 pub use memory::peak_memory_bytes;
-pub use model::{Model, ModelStore};
+pub use model::{Model, ModelStore, Network, StageWeights, Verified};
 pub use phantoms::{PhantomSet, phantom_config};
 pub use plausibility::look_over;
 pub use postprocess::{Pieces, Removed, clean};

@@ -45,21 +45,30 @@ impl Localised {
     /// The box of what was found, grown by a margin; the whole scan with a warning when nothing was.
     ///
     /// `scan` is the grid of the scan in RAS+, which the whole network grid covers.
-    #[must_use]
-    pub fn roi(&self, stage: &Stage, scan: &Geometry, margin_mm: [f64; 3], warnings: &mut Warnings) -> Roi {
+    ///
+    /// # Errors
+    /// [`PipelineError::Unsupported`] for a stage without fixed size.
+    pub fn roi(
+        &self,
+        stage: &Stage,
+        scan: &Geometry,
+        margin_mm: [f64; 3],
+        warnings: &mut Warnings,
+    ) -> Result<Roi, PipelineError> {
+        let convention = stage.fixed_size()?.convention;
         let Some(found) = bounding_box(&self.labels, |label| label != 0) else {
             warnings.push(Warning::NothingLocalised {
                 stage: stage.id.clone(),
             });
-            return Roi {
+            return Ok(Roi {
                 region: Box3::whole(scan.shape),
                 fallback: true,
-            };
+            });
         };
-        Roi {
-            region: enlarged(&found, self.labels.shape(), scan, stage.resample.convention, margin_mm),
+        Ok(Roi {
+            region: enlarged(&found, self.labels.shape(), scan, convention, margin_mm),
             fallback: false,
-        }
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 //! way the voxels lie in the file.
 
 use crate::PipelineError;
-use crate::recipe::{Normalise, Stage, ZScore};
+use crate::recipe::{FixedSize, Stage, WindowZScore, ZScore};
 use std::borrow::Cow;
 use viscera_image::{
     AxisMap, Box3, Geometry, ImageError, Intensity, Step, Trace, Volume, crop, moments, resample_linear, window,
@@ -66,15 +66,16 @@ impl NetworkInput {
     /// Prepares a box of a scan for a stage.
     ///
     /// # Errors
-    /// [`PipelineError::Image`] when the box does not fit the scan, or memory is short.
+    /// [`PipelineError::Image`] when the box does not fit the scan, or memory is short; [`PipelineError::Unsupported`].
     pub fn new<T: Intensity>(scan: &Oriented<'_, T>, region: &Box3, stage: &Stage) -> Result<Self, PipelineError> {
         let mut trace = scan.trace.clone();
+        let FixedSize { size, convention } = stage.fixed_size()?;
         let input = network_volume(scan.volume(), region, stage)?;
         trace.push(Step::Crop(*region))?;
         trace.push(Step::Resample {
             from: region.shape(),
-            to: stage.resample.size,
-            convention: stage.resample.convention,
+            to: size,
+            convention,
         })?;
         let [z, y, x] = input.shape();
         let tensor =
@@ -86,15 +87,20 @@ impl NetworkInput {
 /// What a stage's network sees of a box of a scan in RAS+: cropped, resampled, windowed, z-scored.
 ///
 /// # Errors
-/// [`ImageError`] when the box does not fit the scan, or memory is short.
-pub fn network_volume<T: Intensity>(scan: &Volume<T>, region: &Box3, stage: &Stage) -> Result<Volume<f32>, ImageError> {
-    let (size, convention) = (stage.resample.size, stage.resample.convention);
+/// [`PipelineError::Image`] when the box does not fit the scan, or memory is short; [`PipelineError::Unsupported`] for a
+/// stage without fixed size or window.
+pub fn network_volume<T: Intensity>(
+    scan: &Volume<T>,
+    region: &Box3,
+    stage: &Stage,
+) -> Result<Volume<f32>, PipelineError> {
+    let FixedSize { size, convention } = stage.fixed_size()?;
     let mut input = if *region == Box3::whole(scan.shape()) {
         resample_linear(scan, size, convention)?
     } else {
         resample_linear(&crop(scan, region)?, size, convention)?
     };
-    normalise(&mut input, stage.normalise)?;
+    normalise(&mut input, stage.window_zscore()?)?;
     Ok(input)
 }
 
@@ -102,7 +108,7 @@ pub fn network_volume<T: Intensity>(scan: &Volume<T>, region: &Box3, stage: &Sta
 ///
 /// # Errors
 /// [`ImageError::NoVoxels`] when no voxel is finite.
-pub fn normalise(volume: &mut Volume<f32>, settings: Normalise) -> Result<(), ImageError> {
+pub fn normalise(volume: &mut Volume<f32>, settings: WindowZScore) -> Result<(), ImageError> {
     let [low, high] = settings.window_hu;
     window(volume, low as f32, high as f32)?;
     let ZScore::Case = settings.zscore;
@@ -121,10 +127,15 @@ pub(crate) fn network_error(stage: &Stage, source: NetError) -> PipelineError {
 mod tests {
     use super::*;
     use crate::Recipe;
+    use crate::recipe::Resample;
+    use viscera_image::Convention;
 
     fn stage() -> Stage {
         let mut stage = Recipe::builtin("efficientsegnet-small").unwrap().stages.remove(0);
-        stage.resample.size = [1, 1, 5];
+        stage.resample = Resample::Size(FixedSize {
+            size: [1, 1, 5],
+            convention: Convention::AlignCorners,
+        });
         stage
     }
 

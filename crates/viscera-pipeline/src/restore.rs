@@ -293,8 +293,10 @@ mod tests {
     }
 
     fn decision(threshold: f64) -> Decision {
-        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[1].inference;
-        inference.threshold = threshold;
+        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[1]
+            .inference
+            .clone();
+        inference.threshold = Some(threshold);
         Decision::new(&inference, &LabelTable::flare13())
     }
 

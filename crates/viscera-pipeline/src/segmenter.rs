@@ -113,11 +113,15 @@ impl Segmenter {
     ///
     /// # Errors
     /// [`PipelineError::UnknownClass`] for a class to keep that the model does not have; [`PipelineError::Network`] when
-    /// the engine cannot run a network.
+    /// the engine cannot run a network; [`PipelineError::Unsupported`] for a recipe that cannot be carried out yet.
     pub fn new(model: Model, options: &SegmentOptions) -> Result<Self, PipelineError> {
+        model.recipe().check_supported()?;
         let mut engines = Vec::new();
-        for (stage, weights) in model.stages() {
-            engines.push(Engine::new(&model.graph(stage), weights).map_err(|e| network_error(stage, e))?);
+        for network in model.networks() {
+            // Recipes with several folds were refused above.
+            for weights in network.folds {
+                engines.push(Engine::new(network.graph, weights).map_err(|e| network_error(network.stage, e))?);
+            }
         }
         let kept = match &options.roi_subset {
             Some(names) => subset(model.labels(), names)?,
@@ -187,7 +191,7 @@ impl Segmenter {
                 .and_then(|roi| Some((roi, located.get(roi.from.as_str())?)));
             let roi = match from {
                 Some((spec, (found, coarse))) => {
-                    let roi = found.roi(coarse, &grid, spec.margin_mm, &mut warnings);
+                    let roi = found.roi(coarse, &grid, spec.margin_mm, &mut warnings)?;
                     RoiReport::new(roi.region, grid.spacing, roi.fallback)
                 }
                 None => whole.clone(),
@@ -203,7 +207,7 @@ impl Segmenter {
                     located.insert(id, (found, stage));
                     clock.step(format!("{id}.localise"));
                 }
-                Role::Segment => {
+                Role::Segment | Role::Bare => {
                     let decision = Decision::new(&stage.inference, self.model.labels());
                     let labels = RoiLabels::new(logits, &decision)?;
                     clock.step(format!("{id}.restore"));

@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// List or show built-in recipes.
     #[command(subcommand)]
     Recipe(RecipeCommand),
-    /// List or show models.
+    /// List, show, import, run and export models.
     #[command(subcommand)]
     Model(ModelCommand),
     /// Train the networks of a recipe on an nnU-Net data set; writes checkpoints, a log, and model.safetensors.
@@ -247,11 +247,17 @@ pub(crate) enum RecipeCommand {
 pub(crate) enum ModelCommand {
     /// List the models: the embedded one, then those in VISCERA_MODELS and in the folder `models` beside the program.
     List,
-    /// Show a model: networks, classes, fingerprints, model card.
+    /// Show a model: networks, classes, fingerprints, model card; or draw a network.
     Show {
-        /// Name or path.
+        /// Name or path of a model; with --dot also the name of a network from `viscera model count`.
         #[arg(default_value = "default", value_name = "NAME|PATH")]
         model: String,
+        /// Draw its network for Graphviz instead: `viscera model show NAME --dot | dot -Tsvg`.
+        #[arg(long)]
+        dot: bool,
+        /// With --dot: the stage, where there are several.
+        #[arg(long, value_name = "ID", requires = "dot")]
+        stage: Option<String>,
     },
     /// Write a model with another model card.
     Card {
@@ -265,6 +271,152 @@ pub(crate) enum ModelCommand {
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Make a model of another tool's network: an nnU-Net v2 result folder, ONNX, or weights with a recipe or graph.
+    Import(ModelImportArgs),
+    /// Make a model with fresh weights.
+    Init {
+        /// Recipe: a name from `viscera recipe list`, or a file; or a network from `viscera model count`.
+        #[arg(value_name = "RECIPE|NETWORK")]
+        recipe: String,
+        /// Seed; the same seed gives the same weights.
+        #[arg(long, default_value_t = 1, value_name = "S")]
+        seed: u64,
+        /// The model file to write.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+        /// How weights are stored.
+        #[arg(long, default_value = "f32", value_name = "KIND")]
+        precision: Precision,
+    },
+    /// Run the bare network of a model on an array: no resampling, no normalisation.
+    Run {
+        /// Name or path.
+        #[arg(value_name = "NAME|PATH")]
+        model: String,
+        /// Array of 32-bit floats, NumPy's .npy: (c, z, y, x) or (n, c, z, y, x).
+        #[arg(long, value_name = "X.npy")]
+        input: PathBuf,
+        /// Logits of the finest head, with as many axes as the input; of several folds, the mean.
+        #[arg(long, value_name = "Y.npy")]
+        output: PathBuf,
+        /// Write all heads, finest first: Y_0.npy, Y_1.npy, …
+        #[arg(long)]
+        all_heads: bool,
+        /// The stage, where there are several.
+        #[arg(long, value_name = "ID")]
+        stage: Option<String>,
+    },
+    /// Check that a model file is what was written: its hash, its tensors, that all weights are finite.
+    Verify {
+        /// Name or path.
+        #[arg(default_value = "default", value_name = "NAME|PATH")]
+        model: String,
+    },
+    /// Count parameters and multiply-accumulates; without a name, of all networks of the five FLARE systems.
+    Count {
+        /// Name of a network, or name or path of a model.
+        #[arg(value_name = "NAME|PATH")]
+        name: Option<String>,
+        /// Voxels of the input [default: those it is meant for].
+        #[arg(long, value_name = "Z,Y,X", value_parser = extent, requires = "name")]
+        input: Option<[usize; 3]>,
+    },
+    /// Write a network for other tools.
+    Export(ModelExportArgs),
+}
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Precision {
+    /// Four bytes, exact.
+    F32,
+    /// Two bytes, rounded.
+    Bf16,
+}
+
+/// Which checkpoint of a fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CheckpointKind {
+    /// The last.
+    Final,
+    /// The best in validation.
+    Best,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelImportArgs {
+    /// nnU-Net v2 result folder (with plans.json, or the data set's folder above it), .onnx, PyTorch checkpoint (.pth), or
+    /// .safetensors.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+
+    /// The model file to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// nnU-Net: folds to take, joined by commas [default: all numbered ones, else the one of all cases].
+    #[arg(long, value_name = "FOLDS", value_delimiter = ',')]
+    pub(crate) folds: Option<Vec<String>>,
+
+    /// nnU-Net: which checkpoint of each fold.
+    #[arg(long, default_value = "final", value_name = "WHICH")]
+    pub(crate) checkpoint: CheckpointKind,
+
+    /// nnU-Net: the configuration [default: the folder's; 3d_fullres where there are several].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) configuration: Option<String>,
+
+    /// Weights: recipe with one stage that says what they are for, by name or path.
+    #[arg(long, value_name = "RECIPE")]
+    pub(crate) recipe: Option<String>,
+
+    /// Weights: their graph, JSON; .safetensors files that viscera exported have it in them.
+    #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
+    pub(crate) graph: Option<PathBuf>,
+
+    /// Without a recipe: an input that suits the network.
+    #[arg(long, default_value = "64,64,64", value_name = "Z,Y,X", value_parser = extent)]
+    pub(crate) input: [usize; 3],
+
+    /// How weights are stored.
+    #[arg(long, default_value = "f32", value_name = "KIND")]
+    pub(crate) precision: Precision,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("form").required(true))]
+pub(crate) struct ModelExportArgs {
+    /// Name or path.
+    #[arg(value_name = "NAME|PATH")]
+    pub(crate) model: String,
+
+    /// As ONNX.
+    #[arg(long, group = "form")]
+    pub(crate) onnx: bool,
+
+    /// As safetensors: weights under PyTorch's names, with the graph.
+    #[arg(long, group = "form")]
+    pub(crate) safetensors: bool,
+
+    /// The file to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// The stage, where there are several.
+    #[arg(long, value_name = "ID")]
+    pub(crate) stage: Option<String>,
+
+    /// The fold, where there are several.
+    #[arg(long, value_name = "FOLD")]
+    pub(crate) fold: Option<String>,
+
+    /// ONNX: fix the voxels of the input; open without.
+    #[arg(long, value_name = "Z,Y,X", value_parser = extent, conflicts_with = "safetensors")]
+    pub(crate) input: Option<[usize; 3]>,
+
+    /// Safetensors: how weights are stored.
+    #[arg(long, default_value = "f32", value_name = "KIND", conflicts_with = "onnx")]
+    pub(crate) precision: Precision,
 }
 
 #[derive(Debug, Subcommand)]
@@ -334,8 +486,9 @@ pub(crate) struct BenchSegmentArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchNetArgs {
-    /// A network by name (docs/networks.md lists them), or a model: a name from `viscera model list`, or a file.
-    #[arg(value_name = "NAME|MODEL")]
+    /// A network by name (`viscera model count` lists them), an ONNX file, or a model: a name from `viscera model list`, or
+    /// a file.
+    #[arg(value_name = "NAME|FILE.onnx|MODEL")]
     pub(crate) network: String,
 
     /// Voxels of the input [default: the size that the network is made for].
@@ -477,6 +630,16 @@ fn shape(text: &str) -> Result<[usize; 3], String> {
         Ok(shape)
     } else {
         Err("an extent lies between 8 and 2048 voxels".to_owned())
+    }
+}
+
+/// Voxels of a network's input.
+fn extent(text: &str) -> Result<[usize; 3], String> {
+    let extent = triple::<usize>(text)?;
+    if extent.iter().all(|s| (1..=2048).contains(s)) {
+        Ok(extent)
+    } else {
+        Err("an extent lies between 1 and 2048 voxels".to_owned())
     }
 }
 

@@ -2,6 +2,7 @@
 //! 4 device or memory. (130 is the shell's for an interrupted run.)
 
 use std::process::ExitCode;
+use viscera_convert::ConvertError;
 use viscera_evaluate::EvaluateError;
 use viscera_image::ImageError;
 use viscera_io::{IoError, NiftiFault};
@@ -45,6 +46,9 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
         if let Some(error) = cause.downcast_ref::<EvaluateError>() {
             return Some(of_evaluation(error));
         }
+        if let Some(error) = cause.downcast_ref::<ConvertError>() {
+            return Some(of_conversion(error));
+        }
         #[cfg(feature = "train")]
         if let Some(error) = cause.downcast_ref::<TrainError>() {
             return Some(of_training(error));
@@ -71,6 +75,14 @@ fn of_evaluation(error: &EvaluateError) -> u8 {
         EvaluateError::Image(error) => of_image(error),
         EvaluateError::Pipeline(error) => of_pipeline(error),
         _ => USAGE,
+    }
+}
+
+fn of_conversion(error: &ConvertError) -> u8 {
+    match error {
+        ConvertError::Pipeline(error) => of_pipeline(error),
+        ConvertError::Io(error) => of_io(error),
+        _ => INPUT,
     }
 }
 
@@ -140,7 +152,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         }
         PipelineError::Recipe { .. } => Some("`viscera recipe show flare21-efficientsegnet` is a recipe with all keys"),
         PipelineError::Model { .. } | PipelineError::Weights { .. } => {
-            Some("a model is a .safetensors file that `viscera train` made; copy it again or train it again")
+            Some("a model is a .safetensors file that `viscera train` or `viscera model import` made; make it again")
         }
         PipelineError::UnknownClass { .. } => Some("names are those of `viscera model show`"),
         PipelineError::WouldOverwrite { .. } => Some("choose another folder with -o"),

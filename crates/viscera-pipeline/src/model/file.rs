@@ -1,41 +1,73 @@
 //! Models as safetensors files.
 
-use super::{Model, graph};
-use crate::hash::sha256_hex;
+use super::networks::{StageWeights, fold_prefix, read_graph};
+use super::{Model, verify};
 use crate::{PipelineError, Recipe};
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 use viscera_image::LabelTable;
+use viscera_io::MappedFile;
 use viscera_net::{NetError, Storage, Weights};
 
 /// The format this version writes and reads.
 const FORMAT: &str = "1";
 /// Largest model file that is read: ten times nnU-Net's largest.
 const MAX_BYTES: u64 = 4 << 30;
+/// Longest header. Graphs have some 100 bytes per node and parameter.
+const MAX_HEADER: u64 = 16 << 20;
 
 const KEY_FORMAT: &str = "viscera.format";
 const KEY_RECIPE: &str = "viscera.recipe";
 const KEY_LABELS: &str = "viscera.labels";
+const KEY_GRAPH: &str = "viscera.graph.";
 const KEY_CARD: &str = "viscera.card";
 const KEY_TRAINING: &str = "viscera.training";
 
 /// The model that is part of the program.
 const EMBEDDED: &[u8] = include_bytes!("../../../../weights/default.safetensors");
 
+/// The bytes that a model was read from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Embedded,
+    File(Arc<MappedFile>),
+    #[cfg(test)]
+    Bytes(Arc<[u8]>),
+}
+
+impl Deref for Source {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Embedded => EMBEDDED,
+            Self::File(file) => file,
+            #[cfg(test)]
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
 impl Model {
     /// The model that is part of the program; its name is `default`.
     ///
     /// # Errors
-    /// As [`Self::from_bytes`], if the program was built with a damaged one.
+    /// As [`Self::load`], if the program was built with a damaged one.
     pub fn embedded() -> Result<Self, PipelineError> {
-        Self::from_bytes(EMBEDDED, "default")
+        Self::from_source(Source::Embedded, "default")
     }
 
     /// Reads a model file; its name is the file's without extension.
     ///
+    /// The file is mapped into memory: it may be replaced while the model lives, but must not be changed in place.
+    ///
     /// # Errors
-    /// [`PipelineError::File`]; as [`Self::from_bytes`].
+    /// [`PipelineError::File`]; [`PipelineError::Model`] for a file that is no model of this format,
+    /// [`PipelineError::Recipe`] for its recipe, [`PipelineError::Weights`] when a network does not hold together, or
+    /// tensors are missing or do not fit.
     pub fn load(path: &Path) -> Result<Self, PipelineError> {
         let unreadable = |source| PipelineError::File {
             path: path.to_owned(),
@@ -51,15 +83,11 @@ impl Model {
                 reason: format!("a file of {size} bytes is no model"),
             });
         }
-        Self::from_bytes(&std::fs::read(path).map_err(unreadable)?, &name)
+        let file = MappedFile::open(path).map_err(unreadable)?;
+        Self::from_source(Source::File(Arc::new(file)), &name)
     }
 
-    /// Reads a model from the bytes of its file.
-    ///
-    /// # Errors
-    /// [`PipelineError::Model`] for bytes that are no model of this format, [`PipelineError::Recipe`] for its recipe,
-    /// [`PipelineError::Weights`] when tensors are missing or do not fit.
-    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, PipelineError> {
+    pub(super) fn from_source(source: Source, name: &str) -> Result<Self, PipelineError> {
         let wrong = |reason: String| PipelineError::Model {
             model: name.to_owned(),
             reason,
@@ -68,8 +96,12 @@ impl Model {
             model: name.to_owned(),
             source,
         };
-        let file = SafeTensors::deserialize(bytes).map_err(|e| broken(e.into()))?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| broken(e.into()))?;
+        let header = source.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
+        if header > MAX_HEADER && header <= source.len() as u64 {
+            return Err(wrong(format!("a header of {header} bytes; no model needs that")));
+        }
+        let file = SafeTensors::deserialize(&source).map_err(|e| broken(e.into()))?;
+        let (_, header) = SafeTensors::read_metadata(&source).map_err(|e| broken(e.into()))?;
         let entry = |key: &str| header.metadata().as_ref().and_then(|m| m.get(key)).map(String::as_str);
         match entry(KEY_FORMAT) {
             Some(FORMAT) => {}
@@ -94,19 +126,20 @@ impl Model {
         };
         let mut weights = BTreeMap::new();
         for stage in &recipe.stages {
-            let prefix = format!("{}/", stage.id);
-            let found = Weights::from_safetensors(&file, &graph(stage, &labels), &prefix).map_err(broken)?;
-            weights.insert(stage.id.clone(), found);
+            let text = entry(&format!("{KEY_GRAPH}{}", stage.id));
+            let stored =
+                text.map(|text| read_graph(text).map_err(|e| wrong(format!("the graph of \"{}\": {e}", stage.id))));
+            let stored = stored.transpose()?;
+            let graph = super::networks::graph(name, stage, &labels, stored.as_ref())?;
+            let mut folds = Vec::new();
+            for prefix in fold_prefix(stage) {
+                folds.push(Weights::from_safetensors(&file, &graph, &prefix).map_err(broken)?);
+            }
+            weights.insert(stage.id.clone(), StageWeights { graph: stored, folds });
         }
-        let mut model = Self::new(
-            name,
-            recipe,
-            labels,
-            weights,
-            entry(KEY_CARD).unwrap_or_default(),
-            training,
-        )?;
-        model.hash = Some(sha256_hex(bytes));
+        let card = entry(KEY_CARD).unwrap_or_default();
+        let mut model = Self::new(name, recipe, labels, weights, card, training)?;
+        model.source = Some(source);
         Ok(model)
     }
 
@@ -119,23 +152,32 @@ impl Model {
             model: self.name.clone(),
             reason,
         };
-        let mut tensors = Vec::new();
-        for (stage, weights) in self.stages() {
-            tensors.extend(weights.to_tensors(&self.graph(stage), &format!("{}/", stage.id), storage));
-        }
         let labels = toml::to_string(&self.labels).map_err(|e| wrong(e.to_string()))?;
-        let metadata = HashMap::from(
+        let mut metadata = HashMap::from(
             [
                 (KEY_FORMAT, FORMAT.to_owned()),
                 (KEY_RECIPE, self.recipe.canonical()?),
                 (KEY_LABELS, labels),
                 (KEY_CARD, self.card.clone()),
                 (KEY_TRAINING, self.training.to_string()),
+                (verify::KEY, verify::BLANK.to_owned()),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
+        let mut tensors = Vec::new();
+        for network in self.networks() {
+            let stage = network.stage;
+            if matches!(stage.network, crate::recipe::NetworkSpec::Graph {}) {
+                let text = serde_json::to_string(network.graph).map_err(|e| wrong(e.to_string()))?;
+                metadata.insert(format!("{KEY_GRAPH}{}", stage.id), text);
+            }
+            for (prefix, weights) in fold_prefix(stage).zip(network.folds) {
+                tensors.extend(weights.to_tensors(network.graph, &prefix, storage));
+            }
+        }
         let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| wrong(e.to_string()))?;
-        in_fixed_order(bytes).ok_or_else(|| wrong("its header cannot be written".to_owned()))
+        let bytes = in_fixed_order(bytes).and_then(verify::seal);
+        bytes.ok_or_else(|| wrong("its header cannot be written".to_owned()))
     }
 
     /// Writes the model's file, whole or not at all.
@@ -168,6 +210,18 @@ fn in_fixed_order(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn read(bytes: &[u8], name: &str) -> Result<Model, PipelineError> {
+        Model::from_source(Source::Bytes(bytes.into()), name)
+    }
+
+    fn values(model: &Model) -> Vec<Vec<f32>> {
+        model
+            .networks()
+            .flat_map(|n| n.folds)
+            .flat_map(|w| w.values.clone())
+            .collect()
+    }
+
     fn small() -> Model {
         let text = Recipe::builtin_text("efficientsegnet-small")
             .unwrap()
@@ -177,7 +231,10 @@ mod tests {
         let weights = recipe
             .stages
             .iter()
-            .map(|stage| (stage.id.clone(), Weights::init(&graph(stage, &labels), 7)))
+            .map(|stage| {
+                let graph = stage.network.graph(1, labels.entries().len()).unwrap();
+                (stage.id.clone(), Weights::init(&graph, 7))
+            })
             .collect();
         Model::new(
             "small",
@@ -198,23 +255,17 @@ mod tests {
         for _ in 0..8 {
             assert!(model.to_bytes(Storage::F32).unwrap() == bytes);
         }
-        let back = Model::from_bytes(&bytes, "small").unwrap();
+        let back = read(&bytes, "small").unwrap();
         assert_eq!((back.recipe(), back.labels()), (model.recipe(), model.labels()));
         assert_eq!(
             (back.card(), back.training()),
             ("# Card", &serde_json::json!({ "epochs": 3 }))
         );
-        assert_eq!(back.weights, model.weights);
+        assert_eq!(values(&back), values(&model));
         assert_eq!(back.hash().map(str::len), Some(64));
         // As bf16 every weight is within 2⁻⁸ of itself.
-        let half = Model::from_bytes(&model.to_bytes(Storage::Bf16).unwrap(), "small").unwrap();
-        for (a, b) in model
-            .weights
-            .iter()
-            .flat_map(|w| &w.values)
-            .flatten()
-            .zip(half.weights.iter().flat_map(|w| &w.values).flatten())
-        {
+        let half = read(&model.to_bytes(Storage::Bf16).unwrap(), "small").unwrap();
+        for (a, b) in values(&model).iter().flatten().zip(values(&half).iter().flatten()) {
             assert!((a - b).abs() <= a.abs() / 256.0);
         }
     }
@@ -223,7 +274,7 @@ mod tests {
     fn hostile_files_are_refused() {
         let good = small().to_bytes(Storage::Bf16).unwrap();
         let error = |bytes: &[u8]| {
-            let error = Model::from_bytes(bytes, "m").unwrap_err();
+            let error = read(bytes, "m").unwrap_err();
             let cause = std::error::Error::source(&error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
@@ -251,5 +302,86 @@ mod tests {
         assert!(swap("\"coarse/head.weight\"", "\"coarse/hexd.weight\"").contains("coarse/head.weight"));
         assert!(swap("base_features = 4", "base_features = 9").contains("shape"));
         assert!(swap("size = [48, 48, 48]", "size = [48,48,48 0]").contains("recipe of model m"));
+    }
+
+    #[test]
+    fn the_default_model_is_as_it_was() {
+        let model = Model::embedded().unwrap();
+        assert!(model.hash().unwrap().starts_with("6cdc7c486f777d5a"));
+        assert!(model.recipe().hash().unwrap().starts_with("d8442f7e2893e4ee"));
+        // It was written before files had a hash of themselves.
+        let verified = model.verify().unwrap();
+        assert!(!verified.sealed && verified.values > 1_000_000);
+    }
+
+    #[test]
+    fn graphs_and_folds_are_part_of_the_file() {
+        let mut g = viscera_net::builders::GraphBuilder::new("one");
+        let x = g.input(2);
+        let y = g.conv("c", x, 3, [3; 3], [1; 3], true, 0.0);
+        let graph = g.finish(vec![y]);
+        let bare = Model::bare("bare", graph.clone(), Weights::init(&graph, 3), [8; 3]).unwrap();
+        let bytes = bare.to_bytes(Storage::F32).unwrap();
+        let back = read(&bytes, "bare").unwrap();
+        assert_eq!(back.network(None).unwrap().graph, &graph);
+        assert_eq!(values(&back), values(&bare));
+        assert!(back.verify().unwrap().sealed);
+        let error = back.recipe().check_supported().unwrap_err().to_string();
+        assert!(error.contains("role = \"bare\""), "{error}");
+
+        // The mean of an ensemble's logits, and its names in the file.
+        let mut recipe = bare.recipe().clone();
+        recipe.stages[0].inference.folds = vec!["0".to_owned(), "all".to_owned()];
+        let folds = vec![Weights::init(&graph, 1), Weights::init(&graph, 2)];
+        let parts = BTreeMap::from([(
+            "network".to_owned(),
+            StageWeights {
+                graph: Some(graph.clone()),
+                folds,
+            },
+        )]);
+        let both = Model::new(
+            "both",
+            recipe,
+            bare.labels().clone(),
+            parts,
+            "",
+            serde_json::Value::Null,
+        )
+        .unwrap();
+        let bytes = both.to_bytes(Storage::F32).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert!(file.tensor("network/fold_all/c.weight").is_ok());
+        let both = read(&bytes, "both").unwrap();
+        let input = viscera_net::Tensor::new([1, 2, 4, 4, 4], (0..128).map(|i| i as f32 / 64.0).collect()).unwrap();
+        let mean = both.network(None).unwrap().run(&input).unwrap();
+        let alone = |seed| {
+            let model = Model::bare("m", graph.clone(), Weights::init(&graph, seed), [8; 3]).unwrap();
+            model.network(None).unwrap().run(&input).unwrap()[0].data().to_vec()
+        };
+        let wanted = alone(1).into_iter().zip(alone(2)).map(|(a, b)| (a + b) / 2.0);
+        for (found, wanted) in mean[0].data().iter().zip(wanted) {
+            assert!((found - wanted).abs() < 1e-5, "{found} {wanted}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_or_not_used_is_seen_by_verify() {
+        let mut model = small();
+        model.networks[0].folds[0].values[0][3] = f32::NAN;
+        let bytes = model.to_bytes(Storage::Bf16).unwrap();
+        let error = read(&bytes, "m").unwrap().verify().unwrap_err().to_string();
+        assert!(error.contains("coarse/") && error.contains("not finite"), "{error}");
+        let good = small().to_bytes(Storage::Bf16).unwrap();
+        let header = u64::from_le_bytes(*good.first_chunk().unwrap()) as usize;
+        let mut json: serde_json::Value = serde_json::from_slice(&good[8..8 + header]).unwrap();
+        let end = good.len() - 8 - header;
+        json["more"] = serde_json::json!({ "dtype": "F32", "shape": [0], "data_offsets": [end, end] });
+        let mut text = serde_json::to_vec(&json).unwrap();
+        text.resize(text.len().next_multiple_of(8), b' ');
+        let bytes = [&(text.len() as u64).to_le_bytes(), text.as_slice(), &good[8 + header..]].concat();
+        let bytes = verify::seal(bytes).unwrap();
+        let error = read(&bytes, "m").unwrap().verify().unwrap_err().to_string();
+        assert!(error.contains("a tensor \"more\" that no network uses"), "{error}");
     }
 }

@@ -1,19 +1,27 @@
-//! A trained method in one file: recipe, classes, weights of all stages, and a model card.
+//! A trained method in one file: recipe, classes, networks, weights of all stages, and a model card.
 //!
-//! The file is safetensors. Weights of stage `ID` are named `ID/parameter`. `__metadata__` holds `viscera.format` ("1"),
-//! `viscera.recipe` and `viscera.labels` (TOML), `viscera.card` (Markdown) and `viscera.training` (JSON: facts of the
-//! training, free in form).
+//! The file is safetensors. Weights of stage `ID` are named `ID/parameter`, those of an ensemble `ID/fold_NAME/parameter`.
+//! `__metadata__` holds `viscera.format` ("1"), `viscera.recipe` and `viscera.labels` (TOML), `viscera.graph.ID` (JSON) for
+//! each network that the recipe does not describe, `viscera.card` (Markdown), `viscera.training` (JSON: facts of the
+//! training, free in form) and `viscera.sha256`: the SHA-256 of the file in which zeros stand for these 64 digits.
 
+mod bare;
 mod file;
+mod networks;
+mod run;
 mod search;
+mod verify;
 
+pub use bare::fresh;
+pub use networks::{Network, StageWeights};
 pub use search::ModelStore;
+pub use verify::Verified;
 
-use crate::recipe::Stage;
 use crate::{PipelineError, Recipe};
+use file::Source;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use viscera_image::LabelTable;
-use viscera_net::{Graph, Weights};
 
 /// A trained method.
 #[derive(Debug, Clone)]
@@ -21,48 +29,46 @@ pub struct Model {
     name: String,
     recipe: Recipe,
     labels: LabelTable,
-    weights: Vec<Weights>,
+    networks: Vec<networks::Owned>,
     card: String,
     training: serde_json::Value,
-    hash: Option<String>,
+    /// Where it was read from.
+    source: Option<Source>,
+    hash: OnceLock<String>,
 }
 
 impl Model {
     /// Joins a recipe with the weights of its stages, by their ids. `card` is Markdown, `training` any JSON.
     ///
     /// # Errors
-    /// [`PipelineError::Model`] when a stage has no weights; [`PipelineError::Weights`] when they do not fit its network.
-    pub fn new(
+    /// [`PipelineError::Model`] when a stage has no weights, or not those of all its folds; [`PipelineError::Weights`] when
+    /// they do not fit its network, or the network does not hold together.
+    pub fn new<W: Into<StageWeights>>(
         name: impl Into<String>,
         recipe: Recipe,
         labels: LabelTable,
-        mut weights: BTreeMap<String, Weights>,
+        mut weights: BTreeMap<String, W>,
         card: impl Into<String>,
         training: serde_json::Value,
     ) -> Result<Self, PipelineError> {
         let name = name.into();
-        let mut ordered = Vec::new();
+        let mut networks = Vec::new();
         for stage in &recipe.stages {
             let found = weights.remove(&stage.id).ok_or_else(|| PipelineError::Model {
                 model: name.clone(),
                 reason: format!("there are no weights for stage \"{}\"", stage.id),
             })?;
-            found
-                .check(&graph(stage, &labels))
-                .map_err(|source| PipelineError::Weights {
-                    model: name.clone(),
-                    source,
-                })?;
-            ordered.push(found);
+            networks.push(networks::Owned::new(&name, stage, &labels, found.into())?);
         }
         Ok(Self {
             name,
             recipe,
             labels,
-            weights: ordered,
+            networks,
             card: card.into(),
             training,
-            hash: None,
+            source: None,
+            hash: OnceLock::new(),
         })
     }
 
@@ -94,7 +100,8 @@ impl Model {
     #[must_use]
     pub fn with_card(mut self, card: impl Into<String>) -> Self {
         self.card = card.into();
-        self.hash = None;
+        self.source = None;
+        self.hash = OnceLock::new();
         self
     }
 
@@ -104,24 +111,23 @@ impl Model {
         &self.training
     }
 
-    /// SHA-256 of the file it was read from; `None` for one that was never in a file.
+    /// SHA-256 of the file it was read from; `None` for one that was never in a file. Computed when first asked for.
     #[must_use]
     pub fn hash(&self) -> Option<&str> {
-        self.hash.as_deref()
+        let source = self.source.as_ref()?;
+        Some(self.hash.get_or_init(|| crate::hash::sha256_hex(source)))
     }
 
-    /// The stages with their weights, in running order.
-    pub fn stages(&self) -> impl Iterator<Item = (&Stage, &Weights)> {
-        self.recipe.stages.iter().zip(&self.weights)
+    /// The networks in running order.
+    pub fn networks(&self) -> impl Iterator<Item = Network<'_>> {
+        self.recipe
+            .stages
+            .iter()
+            .zip(&self.networks)
+            .map(|(stage, owned)| Network {
+                stage,
+                graph: &owned.graph,
+                folds: &owned.folds,
+            })
     }
-
-    /// The network of a stage: one channel of image in, one per class out.
-    #[must_use]
-    pub fn graph(&self, stage: &Stage) -> Graph {
-        graph(stage, &self.labels)
-    }
-}
-
-fn graph(stage: &Stage, labels: &LabelTable) -> Graph {
-    stage.network.graph(1, labels.entries().len())
 }

@@ -1,9 +1,7 @@
-//! One network of a recipe: what it sees, what it is, how its answer is read.
+//! One stage of a recipe: what its network sees, what it is, how its answer is read.
 
+use super::{Inference, NetworkSpec, Normalise, Resample};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use viscera_image::Convention;
-use viscera_net::Graph;
-use viscera_net::builders::{CoarseUnet, EfficientSegNet, Plane};
 
 /// A `[[stage]]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,9 +14,16 @@ pub struct Stage {
     /// Axes of what it sees.
     #[serde(default)]
     pub orient: Orient,
+    /// Order of axes of what it sees: its axis `a` is axis `axes[a]` of `[z, y, x]`. Triples of this stage's grid and
+    /// inference are in its own order.
+    #[serde(default = "own_axes", skip_serializing_if = "are_own_axes")]
+    pub axes: [usize; 3],
     /// Which part of the scan it sees; the whole without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roi: Option<RoiSpec>,
+    /// What is cut off before everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<Crop>,
     /// Its grid.
     pub resample: Resample,
     /// Its intensities.
@@ -40,6 +45,8 @@ pub enum Role {
     Localise,
     /// Gives the label map.
     Segment,
+    /// Nothing: a network alone, of which nobody has said how a scan reaches it.
+    Bare,
 }
 
 /// Axes of what a network sees.
@@ -49,6 +56,25 @@ pub enum Orient {
     #[default]
     #[serde(rename = "RAS")]
     Ras,
+    /// As the voxels lie in the file.
+    #[serde(rename = "file")]
+    File,
+}
+
+fn own_axes() -> [usize; 3] {
+    [0, 1, 2]
+}
+
+fn are_own_axes(axes: &[usize; 3]) -> bool {
+    *axes == own_axes()
+}
+
+/// What is cut off before everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Crop {
+    /// All outside the box around voxels that are not exactly 0, holes between them filled (nnU-Net).
+    NonZero,
 }
 
 /// The part of the scan that a stage sees: the box around what an earlier stage found, grown.
@@ -59,134 +85,6 @@ pub struct RoiSpec {
     pub from: String,
     /// Growth on each side in mm, `[z, y, x]`.
     pub margin_mm: [f64; 3],
-}
-
-/// The grid of a network's input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Resample {
-    /// Voxels `[z, y, x]`, whatever the spacing becomes.
-    pub size: [usize; 3],
-    /// How the two grids correspond.
-    pub convention: Convention,
-}
-
-/// How HU become network input, after resampling.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Normalise {
-    /// Lowest and highest HU kept; what lies beyond is set to them.
-    pub window_hu: [f64; 2],
-    /// What mean and standard deviation are taken from.
-    pub zscore: ZScore,
-}
-
-/// What mean and standard deviation are taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ZScore {
-    /// The resampled, windowed input itself.
-    Case,
-}
-
-/// A network by its builder and settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "arch", rename_all = "snake_case", deny_unknown_fields)]
-pub enum NetworkSpec {
-    /// [`CoarseUnet`].
-    CoarseUnet {
-        /// Channels of the finest level.
-        base_features: usize,
-        /// Channel dropout in training.
-        dropout: f64,
-    },
-    /// [`EfficientSegNet`].
-    #[serde(rename = "efficientsegnet")]
-    EfficientSegNet {
-        /// Channels of the finest level.
-        base_features: usize,
-        /// Channel dropout in training.
-        dropout: f64,
-        /// Layout of the anisotropic kernels.
-        plane: Plane,
-    },
-}
-
-impl NetworkSpec {
-    /// The network for so many channels in and out.
-    #[must_use]
-    pub fn graph(&self, in_channels: usize, out_channels: usize) -> Graph {
-        match *self {
-            Self::CoarseUnet { base_features, dropout } => CoarseUnet {
-                in_channels,
-                base_features,
-                out_channels,
-                decoder_blocks: 1,
-                dropout: dropout as f32,
-            }
-            .build(),
-            Self::EfficientSegNet {
-                base_features,
-                dropout,
-                plane,
-            } => EfficientSegNet {
-                in_channels,
-                base_features,
-                out_channels,
-                dropout: dropout as f32,
-                plane,
-            }
-            .build(),
-        }
-    }
-
-    pub(super) fn base_features(&self) -> usize {
-        match *self {
-            Self::CoarseUnet { base_features, .. } | Self::EfficientSegNet { base_features, .. } => base_features,
-        }
-    }
-
-    pub(super) fn dropout(&self) -> f64 {
-        match *self {
-            Self::CoarseUnet { dropout, .. } | Self::EfficientSegNet { dropout, .. } => dropout,
-        }
-    }
-}
-
-/// How a network is run and its logits read.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Inference {
-    /// How the volume reaches the network.
-    pub mode: Mode,
-    /// What makes probabilities of logits. One channel per class, in the label table's order; no background channel.
-    pub activation: Activation,
-    /// Probability from which a voxel belongs to a class; where several reach it, the greatest wins.
-    pub threshold: f64,
-}
-
-/// How the volume reaches the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// At once.
-    WholeVolume,
-}
-
-/// What makes probabilities of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// Each channel for itself.
-    Sigmoid,
-}
-
-impl Inference {
-    /// The logit from which a voxel belongs to a class: ln(t / (1 − t)), 0 for t = 0.5.
-    #[must_use]
-    pub fn logit_threshold(&self) -> f32 {
-        (self.threshold / (1.0 - self.threshold)).ln() as f32
-    }
 }
 
 /// A rule on the connected components (26 neighbours) of a label map.

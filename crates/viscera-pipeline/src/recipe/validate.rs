@@ -1,6 +1,9 @@
 //! Values of a recipe that parse but cannot be.
 
-use super::{Keep, OptimizerSettings, Recipe, Role, Schedule, Stage, TrainingSettings};
+use super::{
+    Activation, ChannelRule, Inference, Keep, Mode, NetworkSpec, Normalise, OptimizerSettings, Recipe, Resample, Role,
+    Schedule, Stage, TrainingSettings,
+};
 use crate::PipelineError;
 use std::collections::BTreeSet;
 use viscera_image::LabelTable;
@@ -10,6 +13,14 @@ use viscera_image::LabelTable;
 const MAX_VOXELS: usize = 1 << 27;
 /// Widest first level of a network.
 const MAX_FEATURES: usize = 128;
+/// Limits of nnU-Net's plans, far above what its planner makes.
+const MAX_LEVELS: usize = 12;
+const MAX_DEPTH: usize = 64;
+const MAX_KERNEL: usize = 31;
+const MAX_WIDTH: usize = 4096;
+/// Most channels of an image, and networks of an ensemble.
+const MAX_CHANNELS: usize = 64;
+const MAX_FOLDS: usize = 32;
 
 pub(super) fn validate(recipe: &Recipe, table: &LabelTable, source: &str) -> Result<(), PipelineError> {
     let check = || -> Result<(), String> {
@@ -33,10 +44,14 @@ pub(super) fn validate(recipe: &Recipe, table: &LabelTable, source: &str) -> Res
                 return Err(format!("two stages have the id \"{}\"", stage.id));
             }
         }
-        if recipe.stages.iter().filter(|s| s.role == Role::Segment).count() != 1 {
+        let bare = matches!(recipe.stages.as_slice(), [stage] if stage.role == Role::Bare);
+        if !bare && recipe.stages.iter().any(|s| s.role == Role::Bare) {
+            return Err("a stage with role = \"bare\" must be alone".to_owned());
+        }
+        if !bare && recipe.stages.iter().filter(|s| s.role == Role::Segment).count() != 1 {
             return Err("needs exactly one stage with role = \"segment\"".to_owned());
         }
-        if recipe.stages.last().is_none_or(|s| s.role != Role::Segment) {
+        if !bare && recipe.stages.last().is_none_or(|s| s.role != Role::Segment) {
             return Err("its last stage must have role = \"segment\"".to_owned());
         }
         for (id, training) in &recipe.training {
@@ -67,40 +82,18 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
             return Err(format!("roi.margin_mm = {:?} is not between 0 and 1000", roi.margin_mm));
         }
     }
-    let [low, high] = stage.normalise.window_hu;
-    if !(low.is_finite() && high.is_finite() && low < high) {
-        return Err(format!("normalise.window_hu = [{low}, {high}] does not rise"));
+    let mut axes = stage.axes;
+    axes.sort_unstable();
+    if axes != [0, 1, 2] {
+        return Err(format!("axes = {:?} is no order of 0, 1, 2", stage.axes));
     }
-    let features = stage.network.base_features();
-    if !(4..=MAX_FEATURES).contains(&features) {
-        return Err(format!(
-            "network.base_features = {features} is not between 4 and {MAX_FEATURES}"
-        ));
+    check_normalise(&stage.normalise)?;
+    check_resample(&stage.resample)?;
+    check_inference(&stage.inference)?;
+    if matches!(stage.resample, Resample::Spacing(_)) && stage.inference.window.is_none() {
+        return Err("resample.spacing_mm needs inference.mode = \"sliding_window\"".to_owned());
     }
-    if !(0.0..1.0).contains(&stage.network.dropout()) {
-        return Err(format!(
-            "network.dropout = {} is not in 0 ≤ p < 1",
-            stage.network.dropout()
-        ));
-    }
-    let size = stage.resample.size;
-    if size
-        .iter()
-        .try_fold(1usize, |n, &s| n.checked_mul(s))
-        .is_none_or(|n| n > MAX_VOXELS)
-    {
-        return Err(format!("resample.size = {size:?} has more than {MAX_VOXELS} voxels"));
-    }
-    let graph = stage.network.graph(1, table.entries().len());
-    if let Err(error) = graph.shapes(size) {
-        return Err(format!("resample.size = {size:?} does not suit the network: {error}"));
-    }
-    if !(stage.inference.threshold > 0.0 && stage.inference.threshold < 1.0) {
-        return Err(format!(
-            "inference.threshold = {} is not between 0 and 1",
-            stage.inference.threshold
-        ));
-    }
+    check_network(stage, table)?;
     for rule in &stage.postprocess {
         if let Keep::Named(names) = &rule.keep_largest
             && let Some(unknown) = names.iter().find(|n| table.by_name(n).is_none())
@@ -111,6 +104,147 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
             return Err(format!("min_volume_mm3 = {} is not a volume", rule.min_volume_mm3));
         }
     }
+    Ok(())
+}
+
+fn voxels(size: [usize; 3]) -> Option<usize> {
+    let count = size.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
+    count.filter(|&n| n > 0 && n <= MAX_VOXELS)
+}
+
+fn rises([low, high]: [f64; 2]) -> bool {
+    low.is_finite() && high.is_finite() && low < high
+}
+
+fn check_normalise(normalise: &Normalise) -> Result<(), String> {
+    match normalise {
+        Normalise::Window(w) if !rises(w.window_hu) => {
+            let [low, high] = w.window_hu;
+            Err(format!("normalise.window_hu = [{low}, {high}] does not rise"))
+        }
+        Normalise::Channels(channels) if channels.is_empty() || channels.len() > MAX_CHANNELS => Err(format!(
+            "normalise.channels has {} entries; from 1 to {MAX_CHANNELS} are possible",
+            channels.len()
+        )),
+        Normalise::Channels(channels) => channels.iter().try_for_each(|rule| match rule {
+            ChannelRule::Fixed { window, mean, std } if !(rises(*window) && mean.is_finite() && *std > 0.0) => {
+                Err(format!("normalise.channels: {rule:?} cannot be"))
+            }
+            _ => Ok(()),
+        }),
+        Normalise::Window(_) => Ok(()),
+    }
+}
+
+fn check_resample(resample: &Resample) -> Result<(), String> {
+    match resample {
+        Resample::Size(fixed) if voxels(fixed.size).is_none() => Err(format!(
+            "resample.size = {:?} has no voxel, or more than {MAX_VOXELS}",
+            fixed.size
+        )),
+        Resample::Size(_) => Ok(()),
+        Resample::Spacing(grid) => {
+            if !grid.spacing_mm.iter().all(|s| (0.01..=100.0).contains(s)) {
+                return Err(format!(
+                    "resample.spacing_mm = {:?} is not between 0.01 and 100",
+                    grid.spacing_mm
+                ));
+            }
+            for way in [grid.image, grid.logits] {
+                if way.order > 5 || way.order_z > 5 || !(way.anisotropy >= 1.0 && way.anisotropy.is_finite()) {
+                    return Err(format!(
+                        "resample: {way:?} cannot be; orders are 0 to 5, anisotropy is at least 1"
+                    ));
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_inference(inference: &Inference) -> Result<(), String> {
+    match (inference.activation, inference.threshold) {
+        (Activation::Sigmoid, Some(t)) if t > 0.0 && t < 1.0 => {}
+        (Activation::Sigmoid, Some(t)) => return Err(format!("inference.threshold = {t} is not between 0 and 1")),
+        (Activation::Sigmoid, None) => return Err("inference lacks a threshold for its sigmoid".to_owned()),
+        (Activation::Softmax, Some(_)) => return Err("inference: a softmax has no threshold".to_owned()),
+        (Activation::Softmax, None) => {}
+    }
+    match (inference.mode, inference.window) {
+        (Mode::WholeVolume, None) => {}
+        (Mode::WholeVolume, Some(_)) => return Err("inference: a whole volume has no window".to_owned()),
+        (Mode::SlidingWindow, None) => return Err("inference lacks the window that slides".to_owned()),
+        (Mode::SlidingWindow, Some(window)) => {
+            if voxels(window.patch).is_none() {
+                return Err(format!(
+                    "inference.window.patch = {:?} has no voxel, or more than {MAX_VOXELS}",
+                    window.patch
+                ));
+            }
+            if !(window.step > 0.0 && window.step <= 1.0) {
+                return Err(format!("inference.window.step = {} is not in 0 < s ≤ 1", window.step));
+            }
+        }
+    }
+    if (1..inference.mirror.len()).any(|i| inference.mirror[..i].contains(&inference.mirror[i])) {
+        return Err("inference.mirror names an axis twice".to_owned());
+    }
+    let folds = &inference.folds;
+    let name_ok = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric());
+    if !folds.iter().all(name_ok) || folds.iter().collect::<BTreeSet<_>>().len() != folds.len() {
+        return Err(format!(
+            "inference.folds = {folds:?}: names are different, of letters and digits"
+        ));
+    }
+    if folds.len() > MAX_FOLDS {
+        return Err(format!("inference.folds names more than {MAX_FOLDS} networks"));
+    }
+    Ok(())
+}
+
+fn check_network(stage: &Stage, table: &LabelTable) -> Result<(), String> {
+    let (features, dropout) = stage.network.limits();
+    if let Some(features) = features
+        && !(4..=MAX_FEATURES).contains(&features)
+    {
+        return Err(format!(
+            "network.base_features = {features} is not between 4 and {MAX_FEATURES}"
+        ));
+    }
+    if !(0.0..1.0).contains(&dropout) {
+        return Err(format!("network.dropout = {dropout} is not in 0 ≤ p < 1"));
+    }
+    let plan = match &stage.network {
+        NetworkSpec::Graph {} => return Ok(()),
+        NetworkSpec::PlainUnet(plan) | NetworkSpec::ResidualEncoderUnet(plan) => Some(plan),
+        _ => None,
+    };
+    if let Some(plan) = plan {
+        let depths = plan.depths.iter().chain(&plan.decoder_depths);
+        let extents = plan.kernels.as_flattened().iter().chain(plan.strides.as_flattened());
+        let widths = plan.features.iter().chain(&plan.stem);
+        if plan.features.len() > MAX_LEVELS
+            || depths.max() > Some(&MAX_DEPTH)
+            || extents.max() > Some(&MAX_KERNEL)
+            || widths.max() > Some(&MAX_WIDTH)
+        {
+            return Err(format!(
+                "network: more than {MAX_LEVELS} levels, {MAX_DEPTH} convolutions per level, {MAX_WIDTH} channels or a \
+                 kernel above {MAX_KERNEL}"
+            ));
+        }
+        if !(plan.norm_eps >= 0.0 && plan.norm_eps.is_finite() && plan.slope.is_finite()) {
+            return Err("network: norm_eps and slope must be numbers".to_owned());
+        }
+    }
+    let channels = stage.inference.channels(table.entries().len());
+    let size = stage.network_size();
+    let graph = stage
+        .network
+        .graph(stage.normalise.channels(), channels)
+        .map_err(|e| format!("network: {e}"))?;
+    let unfit = |error| format!("an input of {size:?} voxels does not suit the network: {error}");
+    graph.shapes(size).map_err(unfit)?;
     Ok(())
 }
 

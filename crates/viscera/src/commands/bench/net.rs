@@ -2,9 +2,12 @@
 
 use crate::args::BenchNetArgs;
 use crate::printer::{Printer, Side};
-use anyhow::{Context, bail};
+use anyhow::Context;
+#[cfg(not(feature = "train"))]
+use anyhow::bail;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 use viscera_engine::{Engine, Isa, StepTime, peak_gflops};
 use viscera_monitor::{Spread, own_peak_bytes};
@@ -127,13 +130,24 @@ fn network(args: &BenchNetArgs) -> anyhow::Result<(Graph, Weights, [usize; 3])> 
         let weights = Weights::init(&graph, 1);
         return Ok((graph, weights, found.input));
     }
+    let path = Path::new(&args.network);
+    if path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+    {
+        let (graph, weights) = viscera_convert::onnx::import(path)?;
+        let input = args
+            .input
+            .context("an ONNX file does not say its input size: give --input Z,Y,X")?;
+        return Ok((graph, weights, input));
+    }
     let model = crate::commands::models().load(&args.network)?;
-    let names: Vec<&str> = model.stages().map(|(stage, _)| stage.id.as_str()).collect();
-    let wanted = args.stage.as_deref().or(names.last().copied()).unwrap_or_default();
-    let Some((stage, weights)) = model.stages().find(|(stage, _)| stage.id == wanted) else {
-        bail!("the model has no stage \"{wanted}\"; it has {}", names.join(", "));
+    let network = match &args.stage {
+        Some(_) => model.network(args.stage.as_deref())?,
+        None => model.networks().last().context("the model has no network")?,
     };
-    Ok((model.graph(stage), weights.clone(), stage.resample.size))
+    let weights = network.folds.first().context("the model has no weights")?.clone();
+    Ok((network.graph.clone(), weights, network.stage.network_size()))
 }
 
 /// Values without structure, the same each time.

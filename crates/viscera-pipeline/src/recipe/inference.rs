@@ -1,0 +1,87 @@
+//! How a network is run and its logits read.
+
+use super::Axis;
+use serde::{Deserialize, Serialize};
+
+/// How a network is run and its logits read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inference {
+    /// How the volume reaches the network.
+    pub mode: Mode,
+    /// What makes probabilities of logits, and so which channels there are.
+    pub activation: Activation,
+    /// With a sigmoid: probability from which a voxel belongs to a class; where several reach it, the greatest wins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// With a sliding window: patch and step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<SlidingWindow>,
+    /// Axes along which the input is mirrored; logits are averaged over all combinations, mirrored back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirror: Vec<Axis>,
+    /// Names of the networks of an ensemble, whose logits are averaged; one network without a name if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folds: Vec<String>,
+}
+
+/// How the volume reaches the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// At once.
+    WholeVolume,
+    /// Patch by patch; logits of overlapping patches are averaged. A volume smaller than the patch is padded with 0.
+    SlidingWindow,
+}
+
+/// What makes probabilities of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Each channel for itself. One channel per class, in the label table's order; no background channel.
+    Sigmoid,
+    /// All channels together; the greatest wins. First the background's channel, then one per class in the label
+    /// table's order.
+    Softmax,
+}
+
+/// Patches over a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlidingWindow {
+    /// Voxels, in the stage's order of axes.
+    pub patch: [usize; 3],
+    /// Greatest distance of neighbouring patches, in patches.
+    pub step: f64,
+    /// What a patch's voxels count in the average.
+    pub weights: PatchWeights,
+}
+
+/// What a patch's voxels count in the average.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PatchWeights {
+    /// All the same.
+    Uniform,
+    /// A Gaussian around the patch's middle whose standard deviation is an eighth of the patch (nnU-Net).
+    Gaussian,
+}
+
+impl Inference {
+    /// The logit from which a voxel belongs to a class: ln(t / (1 − t)), 0 for t = 0.5; −∞ without a threshold.
+    #[must_use]
+    pub fn logit_threshold(&self) -> f32 {
+        self.threshold
+            .map_or(f32::NEG_INFINITY, |t| (t / (1.0 - t)).ln() as f32)
+    }
+
+    /// Channels of the network's output for so many classes.
+    #[must_use]
+    pub fn channels(&self, classes: usize) -> usize {
+        match self.activation {
+            Activation::Sigmoid => classes,
+            Activation::Softmax => classes + 1,
+        }
+    }
+}

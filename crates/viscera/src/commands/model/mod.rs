@@ -1,0 +1,75 @@
+//! `viscera model`.
+
+mod convert;
+mod count;
+mod run;
+mod show;
+
+use crate::args::{ModelCommand, Precision};
+use crate::exit::Outcome;
+use crate::printer::Printer;
+use anyhow::Context;
+use viscera_pipeline::Storage;
+
+pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<Outcome> {
+    match command {
+        ModelCommand::List => show::list(printer)?,
+        ModelCommand::Show {
+            model,
+            dot: true,
+            stage,
+        } => count::draw(model, stage.as_deref(), printer)?,
+        ModelCommand::Show { model, .. } => show::show(&super::models().load(model)?, printer)?,
+        ModelCommand::Card { model, text, out } => {
+            let card = std::fs::read_to_string(text).with_context(|| format!("cannot read {}", text.display()))?;
+            let model = super::models().load(model)?.with_card(card);
+            model.save(out, Storage::Bf16)?;
+            printer.line(format!("model: {}", out.display()));
+        }
+        ModelCommand::Import(args) => convert::import(args, printer)?,
+        ModelCommand::Init {
+            recipe,
+            seed,
+            out,
+            precision,
+        } => {
+            convert::init(recipe, *seed)?.save(out, (*precision).into())?;
+            printer.line(format!("model: {}", out.display()));
+        }
+        ModelCommand::Run {
+            model,
+            input,
+            output,
+            all_heads,
+            stage,
+        } => run::run(model, stage.as_deref(), input, output, *all_heads, printer)?,
+        ModelCommand::Verify { model } => {
+            let verified = super::models().load(model)?.verify()?;
+            if printer.is_json() {
+                printer.value(&verified)?;
+            }
+            if !verified.sealed {
+                printer.warning("the file bears no hash of its own: an older version wrote it");
+            }
+            printer.line(format!("{} values, all in order", verified.values));
+            printer.line(format!("sha256 {}", verified.sha256));
+        }
+        ModelCommand::Count { name, input } => count::count(name.as_deref(), *input, printer)?,
+        ModelCommand::Export(args) => convert::export(args, printer)?,
+    }
+    Ok(Outcome::Done)
+}
+
+impl From<Precision> for Storage {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// Three extents for people.
+fn extents([z, y, x]: [usize; 3]) -> String {
+    format!("{z}×{y}×{x}")
+}
