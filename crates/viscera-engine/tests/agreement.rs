@@ -1,19 +1,11 @@
 //! The engine against itself: kernel paths, thread counts, and gradients against finite differences.
 
+mod helpers;
+
+use helpers::{assert_close, noise};
 use viscera_engine::{Engine, Isa};
 use viscera_net::builders::{CoarseUnet, EfficientSegNet, GraphBuilder, Norm, Plane};
 use viscera_net::{Activation, Executor, Graph, Op, Tensor, Weights};
-
-/// Values without structure, from an index.
-fn noise(shape: [usize; 5], salt: u64) -> Tensor {
-    let n: usize = shape.iter().product();
-    let value = |i: usize| {
-        let x = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
-        let x = (x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        ((x ^ (x >> 32)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    Tensor::new(shape, (0..n).map(value).collect()).unwrap()
-}
 
 fn coarse(dropout: f32) -> Graph {
     let net = CoarseUnet {
@@ -44,12 +36,6 @@ fn step(graph: &Graph, isa: Isa, input: &Tensor) -> (Vec<Tensor>, Vec<Vec<f32>>)
     let gradients: Vec<Tensor> = outputs.iter().map(|o| noise(o.shape(), 5)).collect();
     let parameters = engine.backward(&gradients).unwrap();
     (outputs, parameters)
-}
-
-fn assert_close(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
-    let largest = a.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let worst = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-    assert!(worst <= tolerance * largest, "{what}: {worst} of {largest}");
 }
 
 #[test]
