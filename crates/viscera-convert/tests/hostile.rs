@@ -73,7 +73,14 @@ fn int(n: i64) -> Vec<u8> {
 
 /// A tensor over storage `key`, which is said to have `len` numbers.
 fn tensor(key: &str, len: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
-    let tuple = |items: &[i64]| [b"(".to_vec(), items.iter().flat_map(|&n| int(n)).collect(), b"t".to_vec()].concat();
+    let tuple = |items: &[i64]| {
+        [
+            b"(".to_vec(),
+            items.iter().flat_map(|&n| int(n)).collect(),
+            b"t".to_vec(),
+        ]
+        .concat()
+    };
     [
         b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
         text("storage"),
@@ -92,7 +99,10 @@ fn tensor(key: &str, len: i64, offset: i64, shape: &[i64], strides: &[i64]) -> V
 
 /// A dictionary of these values.
 fn dict(items: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let items: Vec<u8> = items.iter().flat_map(|(key, value)| [text(key), value.clone()].concat()).collect();
+    let items: Vec<u8> = items
+        .iter()
+        .flat_map(|(key, value)| [text(key), value.clone()].concat())
+        .collect();
     [b"\x80\x02}(".to_vec(), items, b"u.".to_vec()].concat()
 }
 
@@ -114,7 +124,11 @@ fn archive(pickle: &[u8]) -> Zip {
 fn timed(read: impl FnOnce() -> String) -> String {
     let begin = Instant::now();
     let error = read();
-    assert!(begin.elapsed() < Duration::from_secs(1), "{error} took {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < Duration::from_secs(1),
+        "{error} took {:?}",
+        begin.elapsed()
+    );
     error
 }
 
@@ -151,7 +165,10 @@ fn a_good_checkpoint_is_read() {
         ("_orig_mod.module.c.bias", tensor("1", 6, 4, &[2], &[1])),
         ("epoch", int(3)),
     ]);
-    let zip = archive(&pickle).entry("a/data/0", &values).entry("a/data/1", &values).finish();
+    let zip = archive(&pickle)
+        .entry("a/data/0", &values)
+        .entry("a/data/1", &values)
+        .finish();
     let file = file("a.pth", &zip);
     let found = read_checkpoint(&file.1, &small()).unwrap();
     assert_eq!(found.values, [vec![1.0, 3.0, 2.0, 4.0], vec![4.0, 5.0]]);
@@ -173,19 +190,39 @@ fn no_pickle_runs_anything() {
         ("csubprocess\nPopen\n", "subprocess.Popen"),
         ("ctorch\nload\n", "torch.load"),
         ("ctorch.hub\nload\n", "torch.hub.load"),
-        ("cnumpy.core.multiarray\n_reconstruct\n", "numpy.core.multiarray._reconstruct"),
+        (
+            "cnumpy.core.multiarray\n_reconstruct\n",
+            "numpy.core.multiarray._reconstruct",
+        ),
         ("ctorch\nFloatStorage.__reduce__\n", "torch.FloatStorage.__reduce__"),
     ] {
         let error = refusal(&archive(&[b"\x80\x02".to_vec(), call(global)].concat()).finish());
         assert!(error.contains(name) && error.contains("nothing was run"), "{error}");
     }
     // Names that are put together from texts.
-    let built = [text("os"), text("system"), b"\x93(".to_vec(), text(&touch), b"tR.".to_vec()].concat();
+    let built = [
+        text("os"),
+        text("system"),
+        b"\x93(".to_vec(),
+        text(&touch),
+        b"tR.".to_vec(),
+    ]
+    .concat();
     assert!(refusal(&archive(&built).finish()).contains("os.system"));
     // Old ways to make objects, extension codes, and numbers as texts.
-    for code in [&b"(ios\nsystem\n."[..], b"(cos\nsystem\no.", b"\x82\x01.", b"I1\n.", b"P1\n.", b"\xff."] {
+    for code in [
+        &b"(ios\nsystem\n."[..],
+        b"(cos\nsystem\no.",
+        b"\x82\x01.",
+        b"I1\n.",
+        b"P1\n.",
+        b"\xff.",
+    ] {
         let error = refusal(&archive(code).finish());
-        assert!(error.contains("is not allowed") || error.contains("os.system"), "{error}");
+        assert!(
+            error.contains("is not allowed") || error.contains("os.system"),
+            "{error}"
+        );
     }
     assert!(!path.exists());
 }
@@ -239,7 +276,9 @@ fn storages_and_shapes_that_do_not_fit_are_refused() {
     let bias = || ("c.bias", tensor("1", 2, 0, &[2], &[1]));
     let with = |weight: Vec<u8>, storage: usize| {
         let pickle = dict(&[("c.weight", weight), bias()]);
-        let zip = archive(&pickle).entry("a/data/0", &vec![0; storage]).entry("a/data/1", &[0; 8]);
+        let zip = archive(&pickle)
+            .entry("a/data/0", &vec![0; storage])
+            .entry("a/data/1", &[0; 8]);
         weights(zip.finish())
     };
     // Said to be larger than the entry, and than any file.
@@ -260,7 +299,10 @@ fn storages_and_shapes_that_do_not_fit_are_refused() {
         (0, [-2, 2, 1, 1, 1], DENSE),
     ] {
         let error = with(tensor("0", 4, offset, &shape, &strides), 16);
-        assert!(error.contains("does not fit") || error.contains("wrong arguments"), "{error}");
+        assert!(
+            error.contains("does not fit") || error.contains("wrong arguments"),
+            "{error}"
+        );
     }
     // Elements that are one number; parameters that share numbers.
     assert!(with(tensor("0", 4, 0, &SHAPE, &[0, 1, 1, 1, 1]), 16).contains("repeats its numbers"));
@@ -286,7 +328,10 @@ fn archives_that_lie_are_refused() {
     assert!(refusal_or_fine(&good));
     for cut in [0, 3, 4, 30, good.len() / 2, good.len() - 23, good.len() - 1] {
         let error = refusal(&good[..cut]);
-        assert!(error.contains("cut short") || error.contains("too short"), "{cut}: {error}");
+        assert!(
+            error.contains("cut short") || error.contains("too short"),
+            "{cut}: {error}"
+        );
     }
     assert!(refusal(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.").contains("before PyTorch 1.6"));
     assert!(refusal(b"not a checkpoint at all").contains("no zip archive"));
@@ -298,20 +343,23 @@ fn archives_that_lie_are_refused() {
     zip.add("a/data.pkl", &pickle, pickle.len() as u32, 8);
     assert!(refusal(&zip.finish()).contains("compressed"));
     // An entry that is said to be longer than the file.
-    let mut zip = archive(&pickle);
-    zip.add("a/data/0", &[0; 16], u32::MAX - 1, 0);
-    let pickle = dict(&[("c.weight", tensor("0", 4, 0, &SHAPE, &DENSE)), ("c.bias", tensor("0", 8, 4, &[2], &[1]))]);
+    let pickle = dict(&[
+        ("c.weight", tensor("0", 4, 0, &SHAPE, &DENSE)),
+        ("c.bias", tensor("0", 8, 4, &[2], &[1])),
+    ]);
     let mut long = Zip::default().entry("a/data.pkl", &pickle);
     long.add("a/data/0", &[0; 16], u32::MAX - 1, 0);
     assert!(weights(long.finish()).contains("does not fit a file of"));
-    drop(zip);
     // A list of entries that lies elsewhere than the end says.
     for (at, value) in [(12usize, u32::MAX), (16, u32::MAX - 30), (16, 3)] {
         let mut bytes = good.clone();
         let place = bytes.len() - 22 + at;
         bytes[place..place + 4].copy_from_slice(&value.to_le_bytes());
         let error = refusal(&bytes);
-        assert!(error.contains("names bytes") || error.contains("damaged") || error.contains("list of entries"), "{error}");
+        assert!(
+            error.contains("names bytes") || error.contains("damaged") || error.contains("list of entries"),
+            "{error}"
+        );
     }
 }
 
@@ -340,7 +388,10 @@ fn safetensors_that_lie_are_refused() {
         r#"{"c.weight":{"dtype":"F32","shape":[2,2,1,1,9],"data_offsets":[0,16]},"c.bias":{"dtype":"F32","shape":[2],"data_offsets":[16,24]}}"#,
         r#"{"c.weight":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,24]}}"#,
     ] {
-        assert!(said(&header(json, 24), Some(small())).contains("cannot be read"), "{json}");
+        assert!(
+            said(&header(json, 24), Some(small())).contains("cannot be read"),
+            "{json}"
+        );
     }
     let view = |shape: Vec<usize>, data: &'static [u8]| TensorView::new(Dtype::F32, shape, data).unwrap();
     let other = safetensors::serialize([("x", view(vec![1], &[0; 4]))], None).unwrap();
@@ -364,7 +415,10 @@ fn graphs_that_lie_are_refused() {
             // The rest is seen when the model is put together.
             Ok((graph, weights)) => {
                 let error = viscera_pipeline::Model::bare("m", graph, weights, [8; 3]).unwrap_err();
-                format!("{error} {:?}", std::error::Error::source(&error).map(ToString::to_string))
+                format!(
+                    "{error} {:?}",
+                    std::error::Error::source(&error).map(ToString::to_string)
+                )
             }
         })
     };

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use viscera_convert::nnunet::{Options, Which, import};
 use viscera_net::{Storage, Tensor};
 use viscera_pipeline::recipe::{
-    Activation, Axis, ChannelRule, Crop, Method, Modality, NetworkSpec, Normalise, Orient, PatchWeights, Resample, SeparateZ,
+    Activation, Axis, ChannelRule, Crop, Method, Modality, NetworkSpec, Normalise, Orient, PatchWeights, Resample,
+    SeparateZ,
 };
 use viscera_pipeline::{Model, PipelineError, SegmentOptions, Segmenter};
 
@@ -14,19 +15,31 @@ use viscera_pipeline::{Model, PipelineError, SegmentOptions, Segmenter};
 const TOLERANCE: f32 = 1e-3;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/import-nnunet").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/import-nnunet")
+        .join(name)
 }
 
 fn golden(bytes: &[u8], key: &str) -> Tensor {
     let file = SafeTensors::deserialize(bytes).unwrap();
     let view = file.tensor(key).unwrap();
-    let data = view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let data = view
+        .data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|b| f32::from_le_bytes(*b))
+        .collect();
     Tensor::new(view.shape().try_into().unwrap(), data).unwrap()
 }
 
 fn difference(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.shape(), b.shape());
-    a.data().iter().zip(b.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    a.data()
+        .iter()
+        .zip(b.data())
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 #[test]
@@ -66,15 +79,27 @@ fn the_recipe_says_what_the_plans_said() {
     assert!(imported.warnings.is_empty(), "{:?}", imported.warnings);
     let model = imported.model;
     let header = &model.recipe().recipe;
-    assert_eq!((header.name.as_str(), header.modality), ("Dataset901_plain", Modality::Ct));
+    assert_eq!(
+        (header.name.as_str(), header.modality),
+        ("Dataset901_plain", Modality::Ct)
+    );
     let stage = &model.recipe().stages[0];
-    assert_eq!((stage.orient, stage.axes, stage.crop), (Orient::File, [0, 1, 2], Some(Crop::NonZero)));
+    assert_eq!(
+        (stage.orient, stage.axes, stage.crop),
+        (Orient::File, [0, 1, 2], Some(Crop::NonZero))
+    );
     let Resample::Spacing(grid) = &stage.resample else {
         panic!("{:?}", stage.resample)
     };
     assert_eq!(grid.spacing_mm, [3.0, 1.5, 1.5]);
-    assert_eq!((grid.image.method, grid.image.order, grid.image.order_z), (Method::Spline, 3, 0));
-    assert_eq!((grid.logits.order, grid.logits.separate_z, grid.logits.anisotropy), (1, SeparateZ::Auto, 3.0));
+    assert_eq!(
+        (grid.image.method, grid.image.order, grid.image.order_z),
+        (Method::Spline, 3, 0)
+    );
+    assert_eq!(
+        (grid.logits.order, grid.logits.separate_z, grid.logits.anisotropy),
+        (1, SeparateZ::Auto, 3.0)
+    );
     let rule = ChannelRule::Fixed {
         window: [-120.25, 310.5],
         mean: 62.5,
@@ -83,11 +108,19 @@ fn the_recipe_says_what_the_plans_said() {
     assert_eq!(stage.normalise, Normalise::Channels(vec![rule]));
     assert_eq!(stage.inference.activation, Activation::Softmax);
     let window = stage.inference.window.unwrap();
-    assert_eq!((window.patch, window.step, window.weights), ([4, 8, 12], 0.5, PatchWeights::Gaussian));
+    assert_eq!(
+        (window.patch, window.step, window.weights),
+        ([4, 8, 12], 0.5, PatchWeights::Gaussian)
+    );
     assert_eq!(stage.inference.mirror, [Axis::Z, Axis::Y, Axis::X]);
     assert_eq!(stage.inference.folds, ["0", "1"]);
     // `ignore` has no channel.
-    let classes: Vec<_> = model.labels().entries().iter().map(|e| (e.id, e.name.as_str())).collect();
+    let classes: Vec<_> = model
+        .labels()
+        .entries()
+        .iter()
+        .map(|e| (e.id, e.name.as_str()))
+        .collect();
     assert_eq!(classes, [(1, "liver"), (2, "left kidney")]);
     assert_eq!(model.training()["trainer"], "nnUNetTrainer");
 
@@ -133,7 +166,12 @@ struct Copy(tempfile::TempDir);
 impl Copy {
     fn new(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for file in ["plans.json", "dataset.json", "fold_0/checkpoint_final.pth", "fold_1/checkpoint_final.pth"] {
+        for file in [
+            "plans.json",
+            "dataset.json",
+            "fold_0/checkpoint_final.pth",
+            "fold_1/checkpoint_final.pth",
+        ] {
             let to = dir.path().join(file);
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
             std::fs::copy(fixture(name).join(file), to).unwrap();
@@ -195,7 +233,10 @@ fn old_plans_give_the_same_network() {
             plans["configurations"]["3d_fullres"]["unet_max_num_features"] = json!(8);
         });
         let error = old.error(&Options::default());
-        assert!(error.contains("encoder.stages.2.") && error.contains("needs [8, 4, 3, 3, 3]"), "{error}");
+        assert!(
+            error.contains("encoder.stages.2.") && error.contains("needs [8, 4, 3, 3, 3]"),
+            "{error}"
+        );
     }
 }
 
@@ -233,21 +274,48 @@ fn what_cannot_be_carried_over_is_named() {
     for (copy, part) in [
         (of_configuration("previous_stage", json!("3d_lowres")), "cascade"),
         (of_configuration("patch_size", json!([16, 16])), "two-dimensional"),
-        (of_configuration("patch_size", json!([4, 8, 13])), "does not suit the network"),
-        (of_configuration("spacing", json!([1, 1])), "\"spacing\" is not three numbers"),
+        (
+            of_configuration("patch_size", json!([4, 8, 13])),
+            "does not suit the network",
+        ),
+        (
+            of_configuration("spacing", json!([1, 1])),
+            "\"spacing\" is not three numbers",
+        ),
         (of_configuration("normalization_schemes", json!(["MyNorm"])), "MyNorm"),
-        (of_configuration("resampling_fn_data", json!("no_resampling_hack")), "no_resampling_hack"),
-        (of_network("norm_op", json!("torch.nn.BatchNorm3d")), "norm_op is torch.nn.BatchNorm3d"),
-        (of_network("nonlin_first", json!(true)), "nonlin_first = true is not known"),
+        (
+            of_configuration("resampling_fn_data", json!("no_resampling_hack")),
+            "no_resampling_hack",
+        ),
+        (
+            of_network("norm_op", json!("torch.nn.BatchNorm3d")),
+            "norm_op is torch.nn.BatchNorm3d",
+        ),
+        (
+            of_network("nonlin_first", json!(true)),
+            "nonlin_first = true is not known",
+        ),
         (of_network("nonlin", json!("torch.nn.GELU")), "nonlin is torch.nn.GELU"),
         (of_network("n_stages", json!(1_000_000_000)), "cannot be"),
-        (of_network("features_per_stage", json!([2, 4, 1u64 << 60])), "4096 channels"),
-        (of_network("n_conv_per_stage", json!([2, 2, 1])), "encoder.stages.1.0.convs.1.conv.weight"),
-        (of_network("n_conv_per_stage", json!([1, 1, 1])), "which the network plain_unet does not use"),
+        (
+            of_network("features_per_stage", json!([2, 4, 1u64 << 60])),
+            "4096 channels",
+        ),
+        (
+            of_network("n_conv_per_stage", json!([2, 2, 1])),
+            "encoder.stages.1.0.convs.1.conv.weight",
+        ),
+        (
+            of_network("n_conv_per_stage", json!([1, 1, 1])),
+            "which the network plain_unet does not use",
+        ),
     ] {
         let error = copy.error(&usual);
         assert!(error.contains(part), "{part}: {error}");
-        assert!(error.contains("plans.json") || error.contains(".pth") || error.contains("recipe"), "{error}");
+        assert!(
+            error.contains("plans.json") || error.contains(".pth") || error.contains("recipe"),
+            "{error}"
+        );
     }
     let regions = Copy::new("plain").change("dataset.json", |dataset| {
         dataset["labels"] = json!({ "background": 0, "whole": [1, 2], "core": [2] });
@@ -258,7 +326,11 @@ fn what_cannot_be_carried_over_is_named() {
     });
     assert!(gap.error(&usual).contains("\"b\" has 3 in place 2"));
     let more = Copy::new("plain").change("dataset.json", |dataset| dataset["labels"]["spleen"] = json!(3));
-    assert!(more.error(&usual).contains("decoder.seg_layers"), "{}", more.error(&usual));
+    assert!(
+        more.error(&usual).contains("decoder.seg_layers"),
+        "{}",
+        more.error(&usual)
+    );
 
     let copy = Copy::new("plain");
     let best = Options {
@@ -275,7 +347,10 @@ fn what_cannot_be_carried_over_is_named() {
         configuration: Some("3d_lowres".to_owned()),
         ..Options::default()
     };
-    assert!(copy.error(&other).contains("was trained in the configuration \"3d_fullres\""));
+    assert!(
+        copy.error(&other)
+            .contains("was trained in the configuration \"3d_fullres\"")
+    );
     std::fs::remove_file(copy.0.path().join("plans.json")).unwrap();
     assert!(copy.error(&usual).contains("no result folder"));
 }
@@ -284,7 +359,11 @@ fn what_cannot_be_carried_over_is_named() {
 fn the_data_sets_folder_leads_to_its_usual_configuration() {
     let outer = tempfile::tempdir().unwrap();
     let copy = Copy::new("plain");
-    let inner = |configuration: &str| outer.path().join(format!("nnUNetTrainer__nnUNetPlans__{configuration}"));
+    let inner = |configuration: &str| {
+        outer
+            .path()
+            .join(format!("nnUNetTrainer__nnUNetPlans__{configuration}"))
+    };
     std::fs::rename(copy.0.keep(), inner("3d_fullres")).unwrap();
     assert!(import(outer.path(), &Options::default()).is_ok());
     // Others beside it do not disturb.

@@ -127,7 +127,8 @@ impl Model {
         let mut weights = BTreeMap::new();
         for stage in &recipe.stages {
             let text = entry(&format!("{KEY_GRAPH}{}", stage.id));
-            let stored = text.map(|text| read_graph(text).map_err(|e| wrong(format!("the graph of \"{}\": {e}", stage.id))));
+            let stored =
+                text.map(|text| read_graph(text).map_err(|e| wrong(format!("the graph of \"{}\": {e}", stage.id))));
             let stored = stored.transpose()?;
             let graph = super::networks::graph(name, stage, &labels, stored.as_ref())?;
             let mut folds = Vec::new();
@@ -214,7 +215,11 @@ mod tests {
     }
 
     fn values(model: &Model) -> Vec<Vec<f32>> {
-        model.networks().flat_map(|n| n.folds).flat_map(|w| w.values.clone()).collect()
+        model
+            .networks()
+            .flat_map(|n| n.folds)
+            .flat_map(|w| w.values.clone())
+            .collect()
     }
 
     fn small() -> Model {
@@ -328,8 +333,22 @@ mod tests {
         let mut recipe = bare.recipe().clone();
         recipe.stages[0].inference.folds = vec!["0".to_owned(), "all".to_owned()];
         let folds = vec![Weights::init(&graph, 1), Weights::init(&graph, 2)];
-        let parts = BTreeMap::from([("network".to_owned(), StageWeights { graph: Some(graph.clone()), folds })]);
-        let both = Model::new("both", recipe, bare.labels().clone(), parts, "", serde_json::Value::Null).unwrap();
+        let parts = BTreeMap::from([(
+            "network".to_owned(),
+            StageWeights {
+                graph: Some(graph.clone()),
+                folds,
+            },
+        )]);
+        let both = Model::new(
+            "both",
+            recipe,
+            bare.labels().clone(),
+            parts,
+            "",
+            serde_json::Value::Null,
+        )
+        .unwrap();
         let bytes = both.to_bytes(Storage::F32).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         assert!(file.tensor("network/fold_all/c.weight").is_ok());

@@ -50,9 +50,15 @@ fn weights(args: &ModelImportArgs) -> anyhow::Result<Model> {
         Some((recipe, _)) => {
             let labels = recipe.label_table()?;
             let [stage] = recipe.stages.as_slice() else {
-                bail!("the recipe has {} stages; weights of one network fit a recipe with one", recipe.stages.len());
+                bail!(
+                    "the recipe has {} stages; weights of one network fit a recipe with one",
+                    recipe.stages.len()
+                );
             };
-            let channels = (stage.normalise.channels(), stage.inference.channels(labels.entries().len()));
+            let channels = (
+                stage.normalise.channels(),
+                stage.inference.channels(labels.entries().len()),
+            );
             graph = Some(stage.network.graph(channels.0, channels.1)?);
             Some((recipe.clone(), labels))
         }
@@ -113,7 +119,12 @@ pub(super) fn export(args: &ModelExportArgs, printer: &Printer) -> anyhow::Resul
         bail!("choose a fold with --fold; there are: {}", names.join(", "));
     };
     if args.onnx {
-        onnx::export(network.graph, weights, &args.out, onnx::ExportOptions { spatial: args.input })?;
+        onnx::export(
+            network.graph,
+            weights,
+            &args.out,
+            onnx::ExportOptions { spatial: args.input },
+        )?;
     } else {
         let bytes = safetensors_bytes(network.graph, weights, args.precision.into())?;
         viscera_io::atomic_write(&args.out, |file| file.write_all(&bytes))?;
