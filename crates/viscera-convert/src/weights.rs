@@ -47,7 +47,9 @@ pub fn read_graph(path: &Path) -> Result<Graph, ConvertError> {
 pub fn read_checkpoint(path: &Path, graph: &Graph) -> Result<Weights, ConvertError> {
     let checkpoint = Checkpoint::open(path)?;
     let root = checkpoint.root();
-    let state = STATES.iter().find_map(|key| root.get(key).filter(|s| s.entries().is_some()));
+    let state = STATES
+        .iter()
+        .find_map(|key| root.get(key).filter(|s| s.entries().is_some()));
     checkpoint.weights(state.unwrap_or(root), graph)
 }
 
@@ -63,7 +65,10 @@ pub fn read_safetensors(path: &Path, graph: Option<Graph>) -> Result<(Graph, Wei
     })?;
     let header = file.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
     if header > MAX_HEADER && header <= file.len() as u64 {
-        return Err(wrong(path, format!("a header of {header} bytes; no network needs that")));
+        return Err(wrong(
+            path,
+            format!("a header of {header} bytes; no network needs that"),
+        ));
     }
     let tensors = SafeTensors::deserialize(&file).map_err(NetError::from)?;
     let graph = match graph {
@@ -80,7 +85,10 @@ pub fn read_safetensors(path: &Path, graph: Option<Graph>) -> Result<(Graph, Wei
     let unused = |name: &&str| !graph.params.iter().any(|p| p.name == **name);
     if tensors.len() != graph.params.len() {
         let name = tensors.names().into_iter().find(unused).unwrap_or_default().to_owned();
-        return Err(wrong(path, format!("has \"{name}\", which the network {} does not use", graph.name)));
+        return Err(wrong(
+            path,
+            format!("has \"{name}\", which the network {} does not use", graph.name),
+        ));
     }
     Ok((graph, weights))
 }

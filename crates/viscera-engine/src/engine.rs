@@ -12,6 +12,7 @@ use crate::kernels::winograd::{self, Form, WinogradWeights};
 use crate::layout::{Blocked, BufferPool, Dims};
 use crate::plan::{Kind, Moments, Plan, Step, steps, window};
 use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
 use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights, dropout_keeps};
 
 /// A network ready to run on this machine's CPU.
@@ -25,6 +26,19 @@ pub struct Engine {
     pub(crate) isa: Isa,
     pool: Mutex<BufferPool>,
     tape: Option<Tape>,
+}
+
+/// What one step of a run took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepTime {
+    /// Name of the node that the step begins with; norms, activations and sums behind it may be part of it.
+    pub node: String,
+    /// What it does.
+    pub op: &'static str,
+    /// Seconds.
+    pub seconds: f64,
+    /// Multiply-accumulates, counted as the network asks for them and not as the kernel does them.
+    pub macs: u64,
 }
 
 /// Weights of a step in the forms that its kernels read, each made when a run first needs it.
@@ -77,7 +91,24 @@ impl Engine {
     /// # Errors
     /// When the input does not fit the graph.
     pub fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
-        Ok(self.run_steps(input, None)?.0)
+        Ok(self.run_steps(input, None, None)?.0)
+    }
+
+    /// As [`Self::run`], with the time of every step.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_timed(&self, input: &Tensor) -> Result<(Vec<Tensor>, Vec<StepTime>), NetError> {
+        let macs = self.graph.node_macs(input.spatial())?;
+        let mut seconds = Vec::with_capacity(self.steps.len());
+        let (outputs, _) = self.run_steps(input, None, Some(&mut seconds))?;
+        let times = self.steps.iter().zip(seconds).map(|(step, seconds)| StepTime {
+            node: self.graph.nodes[step.first.0].name.clone(),
+            op: step.kind.name(),
+            seconds,
+            macs: macs[step.first.0].saturating_mul(input.shape()[0] as u64),
+        });
+        Ok((outputs, times.collect()))
     }
 
     /// Peak of the memory that values take while the network runs once over `batch` samples of `spatial` voxels, in
@@ -148,7 +179,7 @@ impl Engine {
         moments: bool,
     ) -> Vec<Partial> {
         let (ins, outs) = (x.dims.channels, y.dims.channels);
-        let form = Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count));
+        let form = winograd_form(conv, pass, ins, outs);
         let fresh = StepWeights::default();
         let cache = cache.unwrap_or(&fresh);
         if let Some(form) = form {
@@ -204,8 +235,13 @@ impl Engine {
         }
     }
 
-    /// Runs all steps. With `training`, every value stays for the backward pass.
-    fn run_steps(&self, input: &Tensor, training: Option<u64>) -> Result<(Vec<Tensor>, Tape), NetError> {
+    /// Runs all steps. With `training`, every value stays for the backward pass. `seconds` gets the time of each step.
+    fn run_steps(
+        &self,
+        input: &Tensor,
+        training: Option<u64>,
+        mut seconds: Option<&mut Vec<f64>>,
+    ) -> Result<(Vec<Tensor>, Tape), NetError> {
         let channels = match self.graph.nodes.first().map(|n| &n.op) {
             Some(Op::Input { channels }) => *channels,
             _ => 0,
@@ -222,6 +258,7 @@ impl Engine {
         let mut statistics = vec![None; self.graph.nodes.len()];
         let mut left = plan.readers.clone();
         for (step, weights) in self.steps.iter().zip(&self.packed) {
+            let start = Instant::now();
             // An input that nobody else reads may become the output; while training, only a sum's, because a norm's
             // backward pass needs what it read.
             let first = step.inputs.first().copied();
@@ -258,6 +295,9 @@ impl Engine {
                 {
                     pool.give(value);
                 }
+            }
+            if let Some(seconds) = &mut seconds {
+                seconds.push(start.elapsed().as_secs_f64());
             }
         }
         let outputs = self
@@ -428,17 +468,18 @@ impl Engine {
                 if let Some(bias) = conv.bias {
                     add_to(&mut parameters[bias.0], &bias_gradient(&dy));
                 }
-                let groups = Groups::new(conv, x.dims.channels);
-                let taps: usize = conv.kernel.iter().product();
+                let pass = window(conv).gather(dy.dims.extent);
                 let target = &mut parameters[conv.weight.0];
-                weight_gradient(
-                    self.isa,
-                    &window(conv).gather(dy.dims.extent),
-                    x,
-                    &dy,
-                    |o, i| groups.connected(o, i),
-                    |o, i, tap, v| target[(o * groups.ins + i % groups.ins) * taps + tap] += v,
-                );
+                if let Some(form) = winograd_form(conv, &pass, x.dims.channels, conv.out_channels) {
+                    winograd::weight_gradient(self.isa, form, x, &dy, target);
+                } else {
+                    let groups = Groups::new(conv, x.dims.channels);
+                    let taps: usize = conv.kernel.iter().product();
+                    let connected = |o, i| groups.connected(o, i);
+                    weight_gradient(self.isa, &pass, x, &dy, connected, |o, i, tap, v| {
+                        target[(o * groups.ins + i % groups.ins) * taps + tap] += v;
+                    });
+                }
                 if wanted(first) {
                     let passes = window(conv).scatter(x.dims.extent);
                     gradients.write(first, tape, pool, |fresh, dx| {
@@ -520,7 +561,7 @@ impl Executor for Engine {
             tape.values.into_iter().flatten().for_each(|v| pool.give(v));
             self.give_pool(pool);
         }
-        let (outputs, tape) = self.run_steps(input, Some(seed))?;
+        let (outputs, tape) = self.run_steps(input, Some(seed), None)?;
         self.tape = Some(tape);
         Ok(outputs)
     }
@@ -662,6 +703,11 @@ impl Groups {
     fn connected(self, o: usize, i: usize) -> bool {
         o / self.outs == i / self.ins
     }
+}
+
+/// The Winograd form of a convolution's pass where it has one that pays.
+fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option<Form> {
+    Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count))
 }
 
 pub(crate) fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {

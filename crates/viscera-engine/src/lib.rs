@@ -12,8 +12,10 @@ mod isa;
 mod kernels;
 mod layout;
 mod operations;
+mod peak;
 mod plan;
 mod vector;
 
-pub use engine::Engine;
+pub use engine::{Engine, StepTime};
 pub use isa::Isa;
+pub use peak::peak_gflops;

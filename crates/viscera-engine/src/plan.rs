@@ -10,6 +10,8 @@ use viscera_net::{Activation, Conv, Graph, Interpolation, NetError, NodeId, Op, 
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) kind: Kind,
+    /// The first of its nodes.
+    pub(crate) first: NodeId,
     /// Values that it reads.
     pub(crate) inputs: Vec<NodeId>,
     /// The value that it makes.
@@ -83,6 +85,31 @@ pub(crate) enum Moments {
     Running { mean: ParamId, variance: ParamId },
     /// Nowhere: 0 and 1.
     None,
+}
+
+impl Kind {
+    /// What it is called in tables of times.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Conv(_) => "conv",
+            Self::ConvTranspose { .. } => "conv_transpose",
+            Self::Norm { .. } => "norm",
+            Self::LayerNorm { .. } => "layer_norm",
+            Self::Softmax => "softmax",
+            Self::Add { .. } => "add",
+            Self::Activation(_) => "activation",
+            Self::Dropout { .. } => "dropout",
+            Self::Mul => "mul",
+            Self::Concat => "concat",
+            Self::Channels { .. } => "channels",
+            Self::Pad { .. } => "pad",
+            Self::Pool { .. } => "pool",
+            Self::AxisMean { .. } => "axis_mean",
+            Self::Resize(_) => "resize",
+            Self::WindowAttention(_) => "window_attention",
+        }
+    }
 }
 
 /// The window of a convolution.
@@ -227,6 +254,7 @@ pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, NetError> {
         }
         steps.push(Step {
             kind,
+            first: NodeId(id),
             inputs: node.inputs.clone(),
             output: NodeId(last),
         });

@@ -212,7 +212,12 @@ mod tests {
         for shape in ["(-1,)", "(1", "1", "(x,)", "(99999999999999999999,)"] {
             assert_eq!(fault(&file(&header(shape), &[0; 4])), NpyFault::BadHeader, "{shape}");
         }
-        for shape in ["(2,)", "(4294967296, 4294967296, 4294967296)", "(9223372036854775807, 2)", "(1, 1, 3)"] {
+        for shape in [
+            "(2,)",
+            "(4294967296, 4294967296, 4294967296)",
+            "(9223372036854775807, 2)",
+            "(1, 1, 3)",
+        ] {
             assert!(
                 matches!(fault(&file(&header(shape), &[0; 4])), NpyFault::WrongLength { .. }),
                 "{shape}"

@@ -93,7 +93,9 @@ pub(crate) fn ram_mib() -> Option<u64> {
     None
 }
 
-pub(crate) fn own_peak_bytes() -> Option<u64> {
+/// Largest resident memory that this process has had, in bytes; not known here.
+#[must_use]
+pub fn own_peak_bytes() -> Option<u64> {
     None
 }
 

@@ -59,4 +59,5 @@ use linux as platform;
 pub use curve::{Area, Curve, flare_sum, integral_of_means, maximum, stable_maximum, trapezoid};
 pub use error::MonitorError;
 pub use monitor::{Monitor, MonitorOptions};
+pub use platform::own_peak_bytes;
 pub use record::{Baseline, Bench, GpuFacts, Machine, Record, Sample, Spread, Usage};

@@ -18,9 +18,22 @@ impl Graph {
     /// # Errors
     /// Those of [`Self::shapes`].
     pub fn counts(&self, spatial: [usize; 3]) -> Result<Counts, NetError> {
+        let macs = self.node_macs(spatial)?;
+        let learnt = self.params.iter().filter(|param| param.kind == ParamKind::Learnt);
+        Ok(Counts {
+            params: learnt.map(crate::Param::len).fold(0, usize::saturating_add),
+            macs: macs.into_iter().fold(0, u64::saturating_add),
+        })
+    }
+
+    /// Multiply-accumulates of each node for one sample of `spatial` voxels, counted as in [`Counts::macs`].
+    ///
+    /// # Errors
+    /// Those of [`Self::shapes`].
+    pub fn node_macs(&self, spatial: [usize; 3]) -> Result<Vec<u64>, NetError> {
         let shapes = self.shapes(spatial)?;
         let volume = |extent: [usize; 3]| extent.iter().map(|&e| e as u64).product::<u64>();
-        let macs = self
+        Ok(self
             .nodes
             .iter()
             .zip(&shapes.nodes)
@@ -37,11 +50,6 @@ impl Graph {
                 }
                 _ => 0,
             })
-            .fold(0, u64::saturating_add);
-        let learnt = self.params.iter().filter(|param| param.kind == ParamKind::Learnt);
-        Ok(Counts {
-            params: learnt.map(crate::Param::len).fold(0, usize::saturating_add),
-            macs,
-        })
+            .collect())
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 impl Graph {
     /// The graph in Graphviz's language for an input of `spatial` voxels: one box per node with its name, what it does and
-    /// the shape that it gives (channels × z × y × x), boxes of one stage or block in a frame.
+    /// the shape that it gives (channels × z × y × x), boxes of one stage or block in a frame. The way runs down to the
+    /// coarsest feature map and up again beside it.
     ///
     /// `dot -Tsvg` draws it.
     ///
@@ -14,48 +15,54 @@ impl Graph {
     pub fn dot(&self, spatial: [usize; 3]) -> Result<String, NetError> {
         let shapes = self.shapes(spatial)?;
         let mut text = format!(
-            "digraph {} {{\n  node [shape=box style=\"rounded,filled\" fontname=Helvetica fontsize=10 margin=\"0.1,0.03\"]\n  \
-             edge [arrowsize=0.6]\n  ranksep=0.25\n",
+            "digraph {} {{\n  node [shape=box style=\"rounded,filled\" fontname=Helvetica fontsize=10 \
+             margin=\"0.1,0.03\" height=0.2]\n  edge [arrowsize=0.6]\n  ranksep=0.2\n",
             quoted(&self.name)
         );
-        // Neighbours of one group share a frame. A group may come back later; then it has another frame.
-        let mut open = None;
-        for (i, node) in self.nodes.iter().enumerate() {
-            let (group, short) = split(&node.name);
-            if open != Some(group) {
-                if open.is_some_and(|group| !group.is_empty()) {
-                    text += "  }\n";
-                }
-                if !group.is_empty() {
-                    let _ = write!(
-                        text,
-                        "  subgraph cluster_{i} {{\n  label={} labeljust=l color=gray70 fontname=Helvetica fontsize=10\n",
-                        quoted(group)
-                    );
-                }
-                open = Some(group);
+        let groups: Vec<&str> = self.nodes.iter().map(|node| group(&node.name)).collect();
+        let mut start = 0;
+        // Neighbours of one group share a frame. A group may come back later; then it has another.
+        for run in groups.chunk_by(|a, b| a == b) {
+            let framed = run.len() > 1 && !run[0].is_empty();
+            if framed {
+                let _ = writeln!(
+                    text,
+                    "  subgraph cluster_{start} {{\n  label={} labeljust=l color=gray70 fontname=Helvetica fontsize=10",
+                    quoted(run[0])
+                );
             }
-            let input = node.inputs.first().map_or(0, |id| shapes.nodes[id.0].0);
-            let (channels, [z, y, x]) = shapes.nodes[i];
-            let output = if self.outputs.iter().any(|id| id.0 == i) {
-                " penwidth=3"
-            } else {
-                ""
-            };
-            let label = format!("{short}\n{}\n{channels} × {z} × {y} × {x}", describe(&node.op, input));
-            let _ = writeln!(
-                text,
-                "  n{i} [label={} fillcolor=\"{}\"{output}]",
-                quoted(&label),
-                colour(&node.op)
-            );
+            for i in start..start + run.len() {
+                let node = &self.nodes[i];
+                let input = node.inputs.first().map_or(0, |id| shapes.nodes[id.0].0);
+                let (channels, [z, y, x]) = shapes.nodes[i];
+                let mut label = format!("{}\n{channels} × {z} × {y} × {x}", describe(&node.op, input));
+                let name = if framed { &node.name[run[0].len()..] } else { &node.name };
+                let name = name.trim_start_matches('.');
+                if !name.is_empty() && name != node.op.name() {
+                    label = format!("{name}\n{label}");
+                }
+                let output = self.outputs.iter().any(|id| id.0 == i);
+                let output = if output { " penwidth=3" } else { "" };
+                let colour = colour(&node.op);
+                let _ = writeln!(text, "  n{i} [label={} fillcolor=\"{colour}\"{output}]", quoted(&label));
+            }
+            if framed {
+                text += "  }\n";
+            }
+            start += run.len();
         }
-        if open.is_some_and(|group| !group.is_empty()) {
-            text += "  }\n";
-        }
+        let volume = |i: &usize| shapes.nodes[*i].1.iter().product::<usize>();
+        // `min_by_key` takes the first of equals, which here is the last in running order.
+        let bottom = (0..self.nodes.len()).rev().min_by_key(volume).unwrap_or(0);
         for (i, node) in self.nodes.iter().enumerate() {
+            let rises = node.inputs.iter().any(|id| id.0 > bottom);
             for id in &node.inputs {
-                let _ = writeln!(text, "  n{} -> n{i}", id.0);
+                let _ = match (i > bottom, id.0 > bottom) {
+                    (false, _) => writeln!(text, "  n{} -> n{i}", id.0),
+                    // A skip crosses over and moves neither end.
+                    (true, false) if rises => writeln!(text, "  n{} -> n{i} [constraint=false]", id.0),
+                    (true, _) => writeln!(text, "  n{i} -> n{} [dir=back]", id.0),
+                };
             }
         }
         text += "}\n";
@@ -63,20 +70,17 @@ impl Graph {
     }
 }
 
-/// The group of a dotted name, up to its first number or else its first part, and the rest.
-fn split(name: &str) -> (&str, &str) {
+/// The group of a dotted name: up to its first number, or else its first part; none for a name of one part.
+fn group(name: &str) -> &str {
     let mut end = 0;
     for part in name.split('.') {
         end += part.len();
-        if part.bytes().all(|b| b.is_ascii_digit()) && !part.is_empty() {
-            break;
+        if !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) {
+            return &name[..end];
         }
         end += 1;
     }
-    if end >= name.len() {
-        end = name.find('.').unwrap_or(0);
-    }
-    (&name[..end], name[end..].trim_start_matches('.'))
+    name.split_once('.').map_or("", |(first, _)| first)
 }
 
 /// A string for Graphviz: quotes and backslashes escaped, lines kept.
@@ -120,7 +124,7 @@ fn describe(op: &Op, channels: usize) -> String {
             out_channels, kernel, ..
         } => format!("{name} {}, {channels} → {out_channels}", by(kernel)),
         Op::GroupNorm { groups, .. } => format!("{name}, {groups} groups"),
-        Op::Dropout { p } | Op::DropPath { p } => format!("{name} {p}"),
+        Op::Dropout { p } | Op::DropPath { p } => format!("{name} {:.0} %", p * 100.0),
         Op::Pool { kernel, stride, .. } if kernel == stride => format!("{name} {}", by(kernel)),
         Op::Pool { kernel, stride, .. } => format!("{name} {}, stride {}", by(kernel), by(stride)),
         Op::AxisMean { axes } => {
@@ -149,21 +153,17 @@ mod tests {
     use crate::builders::{named, networks};
 
     #[test]
-    fn names_split_into_group_and_rest() {
+    fn names_belong_to_groups() {
         let cases = [
-            ("input", "", "input"),
-            ("encoder.stages.0.0.convs.1.conv", "encoder.stages.0", "0.convs.1.conv"),
-            ("context.pyramid.full", "context", "pyramid.full"),
-            (
-                "conv_blocks_context.0.blocks.0.conv",
-                "conv_blocks_context.0",
-                "blocks.0.conv",
-            ),
-            ("tu.0", "tu", "0"),
-            ("tu.0.concat", "tu.0", "concat"),
+            ("input", ""),
+            ("encoder.stages.0.0.convs.1.conv", "encoder.stages.0"),
+            ("context.pyramid.full", "context"),
+            ("tu.0", "tu.0"),
+            ("tu.0.concat", "tu.0"),
+            ("a..b", "a"),
         ];
-        for (name, group, rest) in cases {
-            assert_eq!(super::split(name), (group, rest), "{name}");
+        for (name, group) in cases {
+            assert_eq!(super::group(name), group, "{name}");
         }
     }
 

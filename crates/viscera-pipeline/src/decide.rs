@@ -82,7 +82,9 @@ mod tests {
     use crate::Recipe;
 
     fn rule(threshold: f64) -> Decision {
-        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[0].inference.clone();
+        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[0]
+            .inference
+            .clone();
         inference.threshold = Some(threshold);
         Decision::new(&inference, &LabelTable::flare13())
     }

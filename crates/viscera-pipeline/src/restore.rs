@@ -293,7 +293,9 @@ mod tests {
     }
 
     fn decision(threshold: f64) -> Decision {
-        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[1].inference.clone();
+        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[1]
+            .inference
+            .clone();
         inference.threshold = Some(threshold);
         Decision::new(&inference, &LabelTable::flare13())
     }

@@ -27,7 +27,10 @@ fn model(coarse_threshold: f64) -> Model {
     let mut weights: BTreeMap<String, Weights> = recipe
         .stages
         .iter()
-        .map(|stage| (stage.id.clone(), Weights::init(&stage.network.graph(1, channels), 5)))
+        .map(|stage| {
+            let graph = stage.network.graph(1, channels).unwrap();
+            (stage.id.clone(), Weights::init(&graph, 5))
+        })
         .collect();
     // The coarse network knows the first class only, which makes its box smaller. The head is its last parameter.
     if let Some(head) = weights.get_mut("coarse").and_then(|w| w.values.last_mut()) {
@@ -101,12 +104,12 @@ fn any_number_of_threads_gives_the_same_masks() {
 fn nothing_localised_means_the_whole_scan_and_a_warning() {
     // Zero weights give a probability of one half everywhere, below the coarse threshold.
     let model = model(0.8);
-    let zeros = |graph: viscera_net::Graph| Weights {
+    let zeros = |graph: &viscera_net::Graph| Weights {
         values: graph.params.iter().map(|p| vec![0.0; p.len()]).collect(),
     };
-    let weights = model
-        .stages()
-        .map(|(stage, _)| (stage.id.clone(), zeros(model.graph(stage))))
+    let weights: BTreeMap<String, Weights> = model
+        .networks()
+        .map(|network| (network.stage.id.clone(), zeros(network.graph)))
         .collect();
     let (recipe, labels) = (model.recipe().clone(), model.labels().clone());
     let model = Model::new("zeros", recipe, labels, weights, "", serde_json::Value::Null).unwrap();

@@ -99,6 +99,7 @@ pub fn train(
     options: &TrainOptions,
     progress: &mut dyn Progress,
 ) -> Result<TrainReport, TrainError> {
+    recipe.check_supported()?;
     let table = recipe.label_table()?;
     let chosen = chosen(recipe, options)?;
     for (stage, _) in &chosen {
@@ -135,9 +136,10 @@ pub fn train(
             let left = hours * 3600.0 - start.elapsed().as_secs_f64();
             (left / (chosen.len() - at) as f64).max(1.0)
         });
+        let network = graph(stage, &table)?;
         let own = init.as_ref().and_then(|model| {
-            let (_, weights) = model.stages().find(|(s, _)| s.id == stage.id)?;
-            weights.check(&graph(stage, &table)).is_ok().then(|| weights.clone())
+            let weights = model.network(Some(&stage.id)).ok()?.folds.first()?;
+            weights.check(&network).is_ok().then(|| weights.clone())
         });
         if init.is_some() && own.is_none() {
             let reason = format!("the model to start from has no weights that fit stage \"{}\"", stage.id);
@@ -259,7 +261,7 @@ fn write_model(
         if !path.exists() {
             return Ok(None);
         }
-        let (found, counters) = load_weights(&graph(stage, &table), &path)?;
+        let (found, counters) = load_weights(&graph(stage, &table)?, &path)?;
         weights.insert(stage.id.clone(), found);
         let seed = options.seed.or(recipe.training.get(&stage.id).map(|t| t.seed));
         let record = serde_json::json!({

@@ -52,7 +52,7 @@ impl Sampler {
         let samples = (first..first + count as u64)
             .map(|k| self.sample(cases, k))
             .collect::<Result<Vec<_>, _>>()?;
-        join(samples, self.stage.resample.size)
+        join(samples, self.stage.fixed_size()?.size)
     }
 
     fn sample(&self, cases: &[CachedCase], k: u64) -> Result<Sample, TrainError> {
@@ -75,17 +75,17 @@ impl Sampler {
     /// [`TrainError::Image`] for an image without finite voxels.
     pub fn plain(&self, case: &CachedCase) -> Result<Batch, TrainError> {
         let sample = self.draw(case, &Augment::default(), &mut stream(self.seed, u64::MAX))?;
-        join(vec![sample], self.stage.resample.size)
+        join(vec![sample], self.stage.fixed_size()?.size)
     }
 
     fn draw(&self, case: &CachedCase, augment: &Augment, rng: &mut ChaCha8Rng) -> Result<Sample, TrainError> {
-        let size = self.stage.resample.size;
+        let size = self.stage.fixed_size()?.size;
         let partial = case.annotated.len() < self.classes;
-        let placement = place(case, &self.stage, partial, augment, rng);
+        let placement = place(case, &self.stage, size, partial, augment, rng);
         let (hu, labels) = gather(&case.image, &case.labels, &placement, size);
         let mut volume = Volume::new(Geometry::ras(size, placement.spacing), hu)?;
         change_hu(&mut volume, &labels, case.annotated, augment, rng);
-        normalise(&mut volume, self.stage.normalise)?;
+        normalise(&mut volume, self.stage.window_zscore()?)?;
         change_normalised(&mut volume, augment, rng);
         Ok(Sample {
             input: volume.into_parts().1,

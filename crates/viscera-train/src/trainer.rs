@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use viscera_image::LabelTable;
-use viscera_net::{Executor, Graph, Weights};
+use viscera_net::{Executor, Graph, NetError, Weights};
 use viscera_pipeline::recipe::{Stage, TrainingSettings};
 
 /// Everything that the training of one stage needs.
@@ -51,14 +51,14 @@ pub(crate) fn best_path(run: &std::path::Path, stage: &str) -> PathBuf {
 }
 
 /// The network of a stage: one channel of image in, one per class out.
-pub(crate) fn graph(stage: &Stage, table: &LabelTable) -> Graph {
+pub(crate) fn graph(stage: &Stage, table: &LabelTable) -> Result<Graph, NetError> {
     stage.network.graph(1, table.entries().len())
 }
 
 impl Job<'_> {
     /// Trains to the end, or until whoever watches says stop.
     pub(crate) fn run(&self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
-        let graph = graph(self.stage, self.table);
+        let graph = graph(self.stage, self.table)?;
         let (settings, id) = (self.settings, self.stage.id.as_str());
         let last = last_path(&self.run, id);
         let mut state = self.fresh(&graph)?;

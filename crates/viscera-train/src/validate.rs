@@ -17,7 +17,7 @@ pub(crate) fn validate(
     table: &LabelTable,
 ) -> Result<(BTreeMap<String, f64>, f64), TrainError> {
     let decision = Decision::new(&stage.inference, table);
-    let geometry = Geometry::ras(stage.resample.size, [1.0; 3]);
+    let geometry = Geometry::ras(stage.fixed_size()?.size, [1.0; 3]);
     let mut sums: BTreeMap<u8, (f64, u64)> = BTreeMap::new();
     for case in cases {
         let heads = executor.infer(&case.input)?;

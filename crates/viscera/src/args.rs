@@ -271,7 +271,7 @@ pub(crate) enum ModelCommand {
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Make a model of another tool's network: an nnU-Net v2 result folder, or weights with a recipe or graph.
+    /// Make a model of another tool's network: an nnU-Net v2 result folder, ONNX, or weights with a recipe or graph.
     Import(ModelImportArgs),
     /// Make a model with fresh weights.
     Init {
@@ -345,7 +345,7 @@ pub(crate) enum CheckpointKind {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelImportArgs {
-    /// nnU-Net v2 result folder (with plans.json, or the data set's folder above it), PyTorch checkpoint (.pth), or
+    /// nnU-Net v2 result folder (with plans.json, or the data set's folder above it), .onnx, PyTorch checkpoint (.pth), or
     /// .safetensors.
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
@@ -390,6 +390,10 @@ pub(crate) struct ModelExportArgs {
     #[arg(value_name = "NAME|PATH")]
     pub(crate) model: String,
 
+    /// As ONNX.
+    #[arg(long, group = "form")]
+    pub(crate) onnx: bool,
+
     /// As safetensors: weights under PyTorch's names, with the graph.
     #[arg(long, group = "form")]
     pub(crate) safetensors: bool,
@@ -406,8 +410,12 @@ pub(crate) struct ModelExportArgs {
     #[arg(long, value_name = "FOLD")]
     pub(crate) fold: Option<String>,
 
-    /// How weights are stored.
-    #[arg(long, default_value = "f32", value_name = "KIND")]
+    /// ONNX: fix the voxels of the input; open without.
+    #[arg(long, value_name = "Z,Y,X", value_parser = extent, conflicts_with = "safetensors")]
+    pub(crate) input: Option<[usize; 3]>,
+
+    /// Safetensors: how weights are stored.
+    #[arg(long, default_value = "f32", value_name = "KIND", conflicts_with = "onnx")]
     pub(crate) precision: Precision,
 }
 
@@ -417,6 +425,8 @@ pub(crate) enum BenchCommand {
     Run(BenchRunArgs),
     /// Measure `viscera segment`, each case in a process of its own, one at a time.
     Segment(BenchSegmentArgs),
+    /// Time a network on made-up input, without reading or writing anything.
+    Net(BenchNetArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -472,6 +482,37 @@ pub(crate) struct BenchSegmentArgs {
     /// More arguments for `viscera segment`, after `--`.
     #[arg(last = true, value_name = "ARGUMENT")]
     pub(crate) rest: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchNetArgs {
+    /// A network by name (docs/networks.md lists them), or a model: a name from `viscera model list`, or a file.
+    #[arg(value_name = "NAME|MODEL")]
+    pub(crate) network: String,
+
+    /// Voxels of the input [default: the size that the network is made for].
+    #[arg(long, value_name = "Z,Y,X", value_parser = triple::<usize>)]
+    pub(crate) input: Option<[usize; 3]>,
+
+    /// Stage of a model [default: the last].
+    #[arg(long, value_name = "ID")]
+    pub(crate) stage: Option<String>,
+
+    /// Samples per pass.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole)]
+    pub(crate) batch: usize,
+
+    /// Time training steps (forward, loss, backward, SGD) and not forward passes.
+    #[arg(long)]
+    pub(crate) train: bool,
+
+    /// Measured passes, after one that does not count.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = whole)]
+    pub(crate) runs: usize,
+
+    /// Also show the median time of every step of the forward pass.
+    #[arg(long, conflicts_with = "train")]
+    pub(crate) layers: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -552,6 +593,13 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds)
     } else {
         Err("seconds lie between 0 and 3600".to_owned())
+    }
+}
+
+fn whole(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=10_000) => Ok(number),
+        _ => Err("a whole number from 1 to 10000".to_owned()),
     }
 }
 

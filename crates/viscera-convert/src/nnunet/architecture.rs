@@ -47,11 +47,18 @@ fn old(configuration: &Map<String, Value>, class: &str) -> Result<Map<String, Va
     let most = number(get("unet_max_num_features")?, "unet_max_num_features")?;
     let features: Vec<usize> = (0..levels)
         .map(|level| {
-            let factor = u32::try_from(level).ok().and_then(|l| 1usize.checked_shl(l)).unwrap_or(usize::MAX);
+            let factor = u32::try_from(level)
+                .ok()
+                .and_then(|l| 1usize.checked_shl(l))
+                .unwrap_or(usize::MAX);
             base.saturating_mul(factor).min(most)
         })
         .collect();
-    let key = if class == "PlainConvUNet" { "n_conv_per_stage" } else { "n_blocks_per_stage" };
+    let key = if class == "PlainConvUNet" {
+        "n_conv_per_stage"
+    } else {
+        "n_blocks_per_stage"
+    };
     let pairs = [
         ("n_stages", levels.into()),
         ("features_per_stage", features.into()),
@@ -89,7 +96,10 @@ fn plan(arguments: &Map<String, Value>, depths: &str) -> Result<UnetPlan, String
         "stem_channels",
     ];
     let set = |key: &str| arguments.get(key).filter(|v| !v.is_null() && **v != Value::Bool(false));
-    if let Some((key, value)) = arguments.iter().find(|(k, _)| !KNOWN.contains(&k.as_str()) && set(k).is_some()) {
+    if let Some((key, value)) = arguments
+        .iter()
+        .find(|(k, _)| !KNOWN.contains(&k.as_str()) && set(k).is_some())
+    {
         return Err(format!("the network's argument {key} = {value} is not known"));
     }
     let class = |key: &str, expected: &str| match set(key).and_then(Value::as_str) {
@@ -104,7 +114,9 @@ fn plan(arguments: &Map<String, Value>, depths: &str) -> Result<UnetPlan, String
     class("norm_op", "InstanceNorm3d")?;
     let keyword = |key: &str, argument: &str| set(key).and_then(|v| v.get(argument));
     let slope = match set("nonlin").and_then(Value::as_str).and_then(|n| n.rsplit('.').next()) {
-        Some("LeakyReLU") => keyword("nonlin_kwargs", "negative_slope").and_then(Value::as_f64).unwrap_or(SLOPE),
+        Some("LeakyReLU") => keyword("nonlin_kwargs", "negative_slope")
+            .and_then(Value::as_f64)
+            .unwrap_or(SLOPE),
         Some("ReLU") => 0.0,
         found => {
             return Err(format!(

@@ -11,7 +11,10 @@ pub(super) fn configuration(plans: &Value, name: &str) -> Result<Map<String, Val
     while let Some(name) = next {
         let one = all.get(name).and_then(Value::as_object).ok_or_else(|| {
             let known: Vec<&str> = all.keys().map(String::as_str).collect();
-            format!("plans.json has no configuration \"{name}\"; it has {}", known.join(", "))
+            format!(
+                "plans.json has no configuration \"{name}\"; it has {}",
+                known.join(", ")
+            )
         })?;
         if chain.len() >= all.len() {
             return Err(format!("the configuration \"{name}\" inherits from itself"));
@@ -29,7 +32,11 @@ pub(super) fn configuration(plans: &Value, name: &str) -> Result<Map<String, Val
              3d_lowres"
         ));
     }
-    if merged.get("patch_size").and_then(Value::as_array).is_some_and(|p| p.len() == 2) {
+    if merged
+        .get("patch_size")
+        .and_then(Value::as_array)
+        .is_some_and(|p| p.len() == 2)
+    {
         return Err(format!(
             "the configuration \"{name}\" is two-dimensional; only 3-D networks are known"
         ));

@@ -88,7 +88,11 @@ pub fn import(path: &Path, options: &Options) -> Result<Imported, ConvertError> 
         return Err(first.error(format!("was trained in the configuration \"{name}\"")));
     }
     let mut warnings = Vec::new();
-    let trainer = first.root().get("trainer_name").and_then(|t| t.text()).unwrap_or("unknown");
+    let trainer = first
+        .root()
+        .get("trainer_name")
+        .and_then(|t| t.text())
+        .unwrap_or("unknown");
     if !trainer.starts_with("nnUNetTrainer") {
         warnings.push(format!(
             "the trainer {trainer} is not nnU-Net's: if it changed what the network computes, so that its weights fit \
@@ -111,15 +115,16 @@ pub fn import(path: &Path, options: &Options) -> Result<Imported, ConvertError> 
     })
     .map_err(of(&plans_path))?;
     recipe.validate(&labels)?;
-    let stage = recipe.stage(STAGE).ok_or_else(|| of(&plans_path)("no stage".to_owned()))?;
+    let stage = recipe
+        .stage(STAGE)
+        .ok_or_else(|| of(&plans_path)("no stage".to_owned()))?;
     let outputs = stage.inference.channels(labels.entries().len());
     let graph = stage.network.graph(channels.len(), outputs)?;
     let mut weights = Vec::new();
     for checkpoint in &checkpoints {
         let state = checkpoint.root().get("network_weights");
-        let state = state.ok_or_else(|| {
-            checkpoint.error("has no \"network_weights\": not written by nnU-Net v2".to_owned())
-        })?;
+        let state = state
+            .ok_or_else(|| checkpoint.error("has no \"network_weights\": not written by nnU-Net v2".to_owned()))?;
         weights.push(checkpoint.weights(state, &graph)?);
     }
     let facts = serde_json::json!({
@@ -160,7 +165,9 @@ fn folder(path: &Path, asked: Option<&str>) -> Result<PathBuf, ConvertError> {
         (folder, _) => Err(ConvertError::NnUnet {
             path: path.to_owned(),
             reason: match folder {
-                None => "no result folder of nnU-Net v2: there is no plans.json here, nor in one folder below that fits",
+                None => {
+                    "no result folder of nnU-Net v2: there is no plans.json here, nor in one folder below that fits"
+                }
                 Some(_) => "several trainers or plans; name the folder TRAINER__PLANS__CONFIGURATION",
             }
             .to_owned(),
@@ -231,7 +238,11 @@ fn json(path: &Path) -> Result<Value, ConvertError> {
 
 /// Axes along which the trainer allowed mirroring.
 fn mirror(checkpoint: &Checkpoint) -> Result<Vec<Axis>, ConvertError> {
-    let Some(axes) = checkpoint.root().get("inference_allowed_mirroring_axes").and_then(|a| a.items()) else {
+    let Some(axes) = checkpoint
+        .root()
+        .get("inference_allowed_mirroring_axes")
+        .and_then(|a| a.items())
+    else {
         return Ok(Vec::new());
     };
     let axis = |item: crate::pickle::Item<'_>| match item.int() {

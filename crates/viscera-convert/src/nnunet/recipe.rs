@@ -133,7 +133,10 @@ fn interpolation(configuration: &Map<String, Value>, key: &str) -> Result<Interp
 
 /// What is done to each channel's intensities.
 fn rules(parts: &Parts<'_>) -> Result<Vec<ChannelRule>, String> {
-    let schemes = parts.configuration.get("normalization_schemes").and_then(Value::as_array);
+    let schemes = parts
+        .configuration
+        .get("normalization_schemes")
+        .and_then(Value::as_array);
     let schemes = schemes.ok_or("lacks \"normalization_schemes\"")?;
     if schemes.len() != parts.channels.len() {
         return Err(format!(
@@ -143,7 +146,10 @@ fn rules(parts: &Parts<'_>) -> Result<Vec<ChannelRule>, String> {
         ));
     }
     let masks = parts.configuration.get("use_mask_for_norm");
-    let intensities = ["foreground_intensity_properties_per_channel", "foreground_intensity_properties_by_modality"];
+    let intensities = [
+        "foreground_intensity_properties_per_channel",
+        "foreground_intensity_properties_by_modality",
+    ];
     let intensities = intensities.into_iter().find_map(|key| parts.plans.get(key));
     let rule = |(channel, scheme): (usize, &Value)| {
         Ok(match scheme.as_str().unwrap_or_default() {

@@ -48,7 +48,7 @@ impl Archive {
             .map_err(|_| format!("a file of {size} bytes is too short"))?;
         if first != *b"PK\x03\x04" {
             return Err(match first {
-                [0x80, ..] | [_, _, _, 0x80] => "written in the old form, before PyTorch 1.6; load it in Python and \
+                [0x80, ..] => "written in the old form, before PyTorch 1.6; load it in Python and \
                                                  save it again with torch.save"
                     .to_owned(),
                 _ => format!("no zip archive: it begins with {first:02x?}"),
@@ -136,7 +136,10 @@ impl Archive {
         let mut start = u32_at(&tail, end + 16).map(u64::from).ok_or(cut)?;
         // Zip64: a locator of 20 bytes stands before the end and names a record with 8-byte numbers.
         let locator = end.checked_sub(20).and_then(|at| tail.get(at..end));
-        if let Some(record) = locator.filter(|l| l.starts_with(b"PK\x06\x07")).and_then(|l| u64_at(l, 8)) {
+        if let Some(record) = locator
+            .filter(|l| l.starts_with(b"PK\x06\x07"))
+            .and_then(|l| u64_at(l, 8))
+        {
             let record = self.read(Span { start: record, len: 56 })?;
             if !record.starts_with(b"PK\x06\x06") {
                 return Err(cut.to_owned());

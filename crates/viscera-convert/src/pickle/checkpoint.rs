@@ -40,7 +40,11 @@ impl Checkpoint {
         let mut folders = archive.names().filter_map(|name| name.strip_suffix("/data.pkl"));
         let folder = match (folders.next(), folders.next()) {
             (Some(folder), None) => folder.to_owned(),
-            _ => return Err(wrong("a zip archive without data.pkl: not written by torch.save".to_owned())),
+            _ => {
+                return Err(wrong(
+                    "a zip archive without data.pkl: not written by torch.save".to_owned(),
+                ));
+            }
         };
         drop(folders);
         if let Some(order) = archive.find(&format!("{folder}/byteorder")).map_err(wrong)?
@@ -144,9 +148,11 @@ impl<'a> Item<'a> {
     /// Keys that are texts and their values, if this is a dictionary.
     pub fn entries(self) -> Option<impl Iterator<Item = (&'a str, Self)>> {
         match self.values.get(self.id) {
-            Value::Dict(pairs) => {
-                Some(pairs.iter().filter_map(move |&(k, v)| Some((self.values.text(k)?, self.of(v)))))
-            }
+            Value::Dict(pairs) => Some(
+                pairs
+                    .iter()
+                    .filter_map(move |&(k, v)| Some((self.values.text(k)?, self.of(v)))),
+            ),
             _ => None,
         }
     }

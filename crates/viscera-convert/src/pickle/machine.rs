@@ -109,10 +109,10 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     fn step(&mut self, code: u8) -> Result<(), String> {
         match code {
-            0x80 => self.byte().map(drop)?,    // PROTO
-            0x95 => self.take(8).map(drop)?,   // FRAME
+            0x80 => self.byte().map(drop)?,  // PROTO
+            0x95 => self.take(8).map(drop)?, // FRAME
             b'(' => self.marks.push(self.stack.len()),
-            b'0' => self.pop().map(drop)?,     // POP
+            b'0' => self.pop().map(drop)?, // POP
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -262,7 +262,9 @@ impl<'a> Machine<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        self.take(N)?.try_into().map_err(|_| "its pickle ends too early".to_owned())
+        self.take(N)?
+            .try_into()
+            .map_err(|_| "its pickle ends too early".to_owned())
     }
 
     fn byte(&mut self) -> Result<u8, String> {
@@ -280,7 +282,10 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let len = rest.iter().position(|&b| b == b'\n').ok_or("its pickle ends too early")?;
+        let len = rest
+            .iter()
+            .position(|&b| b == b'\n')
+            .ok_or("its pickle ends too early")?;
         let text = self.take(len + 1)?.get(..len).unwrap_or_default();
         str::from_utf8(text).map_err(|_| "a name that is not UTF-8".to_owned())
     }
@@ -351,7 +356,11 @@ fn long(bytes: &[u8]) -> Value {
     if bytes.len() > 8 {
         return Value::None;
     }
-    let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+    let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) {
+        0xff
+    } else {
+        0
+    };
     let mut whole = [fill; 8];
     for (to, from) in whole.iter_mut().zip(bytes) {
         *to = *from;

@@ -33,7 +33,10 @@ impl Checkpoint {
         for param in &graph.params {
             let name = &param.name;
             let tensor = tensors.get(name.as_str()).ok_or_else(|| {
-                self.error(format!("has no parameter \"{name}\"; the network is not {}", graph.name))
+                self.error(format!(
+                    "has no parameter \"{name}\"; the network is not {}",
+                    graph.name
+                ))
             })?;
             if tensor.shape() != param.shape {
                 return Err(self.error(format!(
@@ -68,7 +71,10 @@ impl Checkpoint {
         if let Some((name, _)) = tensors.iter().find(|(name, tensor)| !known(name, tensor)) {
             return Err(self.error(format!("has \"{name}\", which the network {} does not use", graph.name)));
         }
-        let values = used.into_iter().map(|tensor| self.read(tensor)).collect::<Result<_, _>>()?;
+        let values = used
+            .into_iter()
+            .map(|tensor| self.read(tensor))
+            .collect::<Result<_, _>>()?;
         Ok(Weights { values })
     }
 }

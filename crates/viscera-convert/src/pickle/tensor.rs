@@ -102,10 +102,9 @@ impl TensorRef {
             return Err(format!("{} has unequal numbers of axes", describe()));
         }
         let count = shape.iter().try_fold(1u64, |n, &s| n.checked_mul(s));
-        let last = shape
-            .iter()
-            .zip(&strides)
-            .try_fold(offset, |at, (&s, &stride)| at.checked_add(s.saturating_sub(1).checked_mul(stride)?));
+        let last = shape.iter().zip(&strides).try_fold(offset, |at, (&s, &stride)| {
+            at.checked_add(s.saturating_sub(1).checked_mul(stride)?)
+        });
         let fits = match (count, last) {
             (Some(0), Some(_)) => offset <= storage.len,
             (Some(count), Some(last)) => last < storage.len && count <= storage.len,
@@ -175,10 +174,9 @@ impl TensorRef {
             .zip(self.shape.iter().copied())
             .filter(|&(_, s)| s > 1)
             .collect();
-        let dense = axes
-            .iter()
-            .rev()
-            .try_fold(1u64, |want, &(stride, size)| (stride == want).then_some(want * size as u64));
+        let dense = axes.iter().rev().try_fold(1u64, |want, &(stride, size)| {
+            (stride == want).then_some(want * size as u64)
+        });
         if dense.is_some() {
             return Some(numbers);
         }

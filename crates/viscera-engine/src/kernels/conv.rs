@@ -5,7 +5,7 @@
 //! one pass per residue of the output index modulo the stride, each with the taps that reach it.
 
 use super::moments::{AddRow, Moments, Partial};
-use super::tile::{Start, Tap, TileArgs, max_width, tile};
+use super::tile::{Start, Tap, TileArgs, cut, tile};
 use crate::Isa;
 use crate::layout::{Blocked, LANES, Lane};
 use rayon::prelude::*;
@@ -275,15 +275,12 @@ pub(crate) fn run_pass(
             }
             Write::Add => Start::Output,
         };
-        let tiles = width.div_ceil(max_width(group.blocks));
         let mut sums: Vec<Moments> = (0..if moments { group.blocks } else { 0 })
             .map(|_| Moments::default())
             .collect();
         for row in part * strip..((part + 1) * strip).min(rows) {
             let mut first = 0;
-            for t in 0..tiles {
-                // Widths differ by one at most.
-                let size = (width - first).div_ceil(tiles - t);
+            for (tiles, size) in cut(width, group.blocks) {
                 let out = [
                     pass.out_start[0] + z * pass.out_step[0],
                     pass.out_start[1] + row * pass.out_step[1],
@@ -306,10 +303,11 @@ pub(crate) fn run_pass(
                         y_step: pass.out_step[2],
                         y_block,
                         start,
+                        tiles,
                     };
                     tile(isa, group.blocks, size, &args);
                 }
-                first += size;
+                first += tiles * size;
             }
             for (block, sums) in sums.iter_mut().enumerate() {
                 let start = y_dims.at(sample, group.first_block + block, [z, row, 0]);

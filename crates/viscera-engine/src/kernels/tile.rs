@@ -40,6 +40,27 @@ pub(crate) struct TileArgs<'a> {
     /// Lanes between the blocks of the output.
     pub(crate) y_block: usize,
     pub(crate) start: Start<'a>,
+    /// Tiles of this width, one behind the other along the row.
+    pub(crate) tiles: usize,
+}
+
+impl TileArgs<'_> {
+    /// The operands of the tile `index` tiles of `width` voxels further on.
+    #[inline(always)]
+    fn further(&self, width: usize, index: usize) -> (*const Lane, *mut Lane) {
+        let voxels = width * index;
+        (
+            self.x.wrapping_add(voxels * self.x_step),
+            self.y.wrapping_add(voxels * self.y_step),
+        )
+    }
+}
+
+/// Cuts a row of voxels into tiles whose widths differ by one at most: twice (number of tiles, width).
+pub(crate) fn cut(row: usize, blocks: usize) -> [(usize, usize); 2] {
+    let tiles = row.div_ceil(max_width(blocks)).max(1);
+    let (narrow, wide) = (row / tiles, row % tiles);
+    [(wide, narrow + 1), (tiles - wide, narrow)]
 }
 
 /// Widest tile for a number of blocks: what sixteen registers hold.
@@ -47,14 +68,17 @@ pub(crate) const fn max_width(blocks: usize) -> usize {
     if blocks == 2 { 6 } else { 12 }
 }
 
-/// Computes `blocks` × `width` lanes of output.
+/// Computes `blocks` × `width` lanes of output, as often as `args.tiles` says.
 ///
 /// # Safety
-/// For every voxel `p < width` and tap, `x + p · x_step + offset` is readable; for every block `b < blocks`,
+/// For every voxel `p < width · tiles` and tap, `x + p · x_step + offset` is readable; for every block `b < blocks`,
 /// `y + p · y_step + b · y_block` is writable and nobody else touches it; `weights` holds `blocks` lanes per channel of
 /// every tap; a `Start::Value` holds `blocks` lanes; `isa` is one that this processor has.
 #[allow(unsafe_code)]
 pub(crate) unsafe fn tile(isa: Isa, blocks: usize, width: usize, args: &TileArgs<'_>) {
+    if args.tiles == 0 || width == 0 {
+        return;
+    }
     debug_assert!(blocks <= 2 && width <= max_width(blocks));
     debug_assert_eq!(
         args.weights.len(),
@@ -76,7 +100,7 @@ pub(crate) unsafe fn tile(isa: Isa, blocks: usize, width: usize, args: &TileArgs
 /// As [`tile`].
 #[allow(unsafe_code)]
 unsafe fn tile_scalar(blocks: usize, width: usize, args: &TileArgs<'_>) {
-    for p in 0..width {
+    for p in 0..width * args.tiles {
         for b in 0..blocks {
             // SAFETY: in bounds by the caller's promise.
             let (y, x) = unsafe {
@@ -202,38 +226,49 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn fixed<const BLOCKS: usize, const WIDTH: usize, const STEP: usize>(args: &TileArgs<'_>) {
         let step = if STEP == 0 { args.x_step } else { STEP };
-        let mut sum = [[_mm256_setzero_ps(); WIDTH]; BLOCKS];
-        // SAFETY: every address is in bounds by the caller's promise; a `Lane` is 32-byte aligned.
-        unsafe {
-            for b in 0..BLOCKS {
-                for p in 0..WIDTH {
-                    sum[b][p] = match args.start {
-                        Start::Value(value) => _mm256_load_ps(value.as_ptr().add(b).cast()),
-                        Start::Output => _mm256_load_ps(args.y.add(p * args.y_step + b * args.y_block).cast()),
-                    };
-                }
-            }
-            let mut weights = args.weights.as_ptr();
-            for tap in args.taps {
-                let x: *const f32 = args.x.wrapping_offset(tap.offset).cast();
-                for channel in 0..tap.channels {
-                    let x = x.add(channel);
-                    let mut weight = [_mm256_setzero_ps(); BLOCKS];
-                    for (b, weight) in weight.iter_mut().enumerate() {
-                        *weight = _mm256_load_ps(weights.add(b).cast());
-                    }
+        for index in 0..args.tiles {
+            let (tile_x, tile_y) = args.further(WIDTH, index);
+            let mut sum = [[_mm256_setzero_ps(); WIDTH]; BLOCKS];
+            // SAFETY: every address is in bounds by the caller's promise; a `Lane` is 32-byte aligned.
+            unsafe {
+                for b in 0..BLOCKS {
                     for p in 0..WIDTH {
-                        let value = _mm256_broadcast_ss(&*x.add(p * step * super::LANES));
-                        for b in 0..BLOCKS {
-                            sum[b][p] = _mm256_fmadd_ps(value, weight[b], sum[b][p]);
+                        sum[b][p] = match args.start {
+                            Start::Value(value) => _mm256_load_ps(value.as_ptr().add(b).cast()),
+                            Start::Output => _mm256_load_ps(tile_y.add(p * args.y_step + b * args.y_block).cast()),
+                        };
+                    }
+                }
+                let mut weights = args.weights.as_ptr();
+                for tap in args.taps {
+                    let x: *const f32 = tile_x.wrapping_offset(tap.offset).cast();
+                    let mut channel = |channel: usize| {
+                        let x = x.add(channel);
+                        let weights = weights.add(channel * BLOCKS);
+                        let weight: [_; BLOCKS] = std::array::from_fn(|b| _mm256_load_ps(weights.add(b).cast()));
+                        for p in 0..WIDTH {
+                            let value = _mm256_broadcast_ss(&*x.add(p * step * super::LANES));
+                            for b in 0..BLOCKS {
+                                sum[b][p] = _mm256_fmadd_ps(value, weight[b], sum[b][p]);
+                            }
+                        }
+                    };
+                    // Almost all blocks are whole: eight channels without a loop.
+                    if tap.channels == super::LANES {
+                        for c in 0..super::LANES {
+                            channel(c);
+                        }
+                    } else {
+                        for c in 0..tap.channels {
+                            channel(c);
                         }
                     }
-                    weights = weights.add(BLOCKS);
+                    weights = weights.add(tap.channels * BLOCKS);
                 }
-            }
-            for b in 0..BLOCKS {
-                for p in 0..WIDTH {
-                    _mm256_store_ps(args.y.add(p * args.y_step + b * args.y_block).cast(), sum[b][p]);
+                for b in 0..BLOCKS {
+                    for p in 0..WIDTH {
+                        _mm256_store_ps(tile_y.add(p * args.y_step + b * args.y_block).cast(), sum[b][p]);
+                    }
                 }
             }
         }

@@ -7,7 +7,8 @@ mod tree;
 
 pub(crate) use interrupt::Interrupts;
 pub(crate) use system::{System, cpu_model, kernel, ram_mib};
-pub(crate) use tree::{Tree, own_peak_bytes, thread_cpu};
+pub use tree::own_peak_bytes;
+pub(crate) use tree::{Tree, thread_cpu};
 
 /// What this platform cannot measure.
 pub(crate) const NOT_MEASURED: &[&str] = &[];

@@ -227,7 +227,8 @@ fn pids() -> Vec<i32> {
 }
 
 /// Largest resident memory that this process has had, in bytes.
-pub(crate) fn own_peak_bytes() -> Option<u64> {
+#[must_use]
+pub fn own_peak_bytes() -> Option<u64> {
     super::stat::kib_of("VmHWM:", &std::fs::read_to_string("/proc/self/status").ok()?)
 }
 

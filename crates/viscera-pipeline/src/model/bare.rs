@@ -2,8 +2,8 @@
 
 use super::{Model, StageWeights};
 use crate::recipe::{
-    Activation, ChannelRule, FixedSize, Header, Inference, Modality, Mode, NetworkSpec, Normalise, Orient, Resample, Role,
-    Stage,
+    Activation, ChannelRule, FixedSize, Header, Inference, Modality, Mode, NetworkSpec, Normalise, Orient, Resample,
+    Role, Stage,
 };
 use crate::{PipelineError, Recipe};
 use std::collections::BTreeMap;
@@ -116,7 +116,10 @@ const MAX_VALUES: usize = 1 << 30;
 /// # Errors
 /// [`PipelineError::Model`] with the number.
 pub fn fresh(name: &str, graph: &Graph, seed: u64) -> Result<Weights, PipelineError> {
-    let lens = graph.params.iter().map(|p| p.shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s)));
+    let lens = graph
+        .params
+        .iter()
+        .map(|p| p.shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s)));
     let values = lens.fold(Some(0usize), |sum, len| sum?.checked_add(len?));
     match values {
         Some(0..=MAX_VALUES) => Ok(Weights::init(graph, seed)),

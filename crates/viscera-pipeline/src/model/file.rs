@@ -127,7 +127,8 @@ impl Model {
         let mut weights = BTreeMap::new();
         for stage in &recipe.stages {
             let text = entry(&format!("{KEY_GRAPH}{}", stage.id));
-            let stored = text.map(|text| read_graph(text).map_err(|e| wrong(format!("the graph of \"{}\": {e}", stage.id))));
+            let stored =
+                text.map(|text| read_graph(text).map_err(|e| wrong(format!("the graph of \"{}\": {e}", stage.id))));
             let stored = stored.transpose()?;
             let graph = super::networks::graph(name, stage, &labels, stored.as_ref())?;
             let mut folds = Vec::new();
@@ -214,7 +215,11 @@ mod tests {
     }
 
     fn values(model: &Model) -> Vec<Vec<f32>> {
-        model.networks().flat_map(|n| n.folds).flat_map(|w| w.values.clone()).collect()
+        model
+            .networks()
+            .flat_map(|n| n.folds)
+            .flat_map(|w| w.values.clone())
+            .collect()
     }
 
     fn small() -> Model {
@@ -297,5 +302,86 @@ mod tests {
         assert!(swap("\"coarse/head.weight\"", "\"coarse/hexd.weight\"").contains("coarse/head.weight"));
         assert!(swap("base_features = 4", "base_features = 9").contains("shape"));
         assert!(swap("size = [48, 48, 48]", "size = [48,48,48 0]").contains("recipe of model m"));
+    }
+
+    #[test]
+    fn the_default_model_is_as_it_was() {
+        let model = Model::embedded().unwrap();
+        assert!(model.hash().unwrap().starts_with("6cdc7c486f777d5a"));
+        assert!(model.recipe().hash().unwrap().starts_with("d8442f7e2893e4ee"));
+        // It was written before files had a hash of themselves.
+        let verified = model.verify().unwrap();
+        assert!(!verified.sealed && verified.values > 1_000_000);
+    }
+
+    #[test]
+    fn graphs_and_folds_are_part_of_the_file() {
+        let mut g = viscera_net::builders::GraphBuilder::new("one");
+        let x = g.input(2);
+        let y = g.conv("c", x, 3, [3; 3], [1; 3], true, 0.0);
+        let graph = g.finish(vec![y]);
+        let bare = Model::bare("bare", graph.clone(), Weights::init(&graph, 3), [8; 3]).unwrap();
+        let bytes = bare.to_bytes(Storage::F32).unwrap();
+        let back = read(&bytes, "bare").unwrap();
+        assert_eq!(back.network(None).unwrap().graph, &graph);
+        assert_eq!(values(&back), values(&bare));
+        assert!(back.verify().unwrap().sealed);
+        let error = back.recipe().check_supported().unwrap_err().to_string();
+        assert!(error.contains("role = \"bare\""), "{error}");
+
+        // The mean of an ensemble's logits, and its names in the file.
+        let mut recipe = bare.recipe().clone();
+        recipe.stages[0].inference.folds = vec!["0".to_owned(), "all".to_owned()];
+        let folds = vec![Weights::init(&graph, 1), Weights::init(&graph, 2)];
+        let parts = BTreeMap::from([(
+            "network".to_owned(),
+            StageWeights {
+                graph: Some(graph.clone()),
+                folds,
+            },
+        )]);
+        let both = Model::new(
+            "both",
+            recipe,
+            bare.labels().clone(),
+            parts,
+            "",
+            serde_json::Value::Null,
+        )
+        .unwrap();
+        let bytes = both.to_bytes(Storage::F32).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert!(file.tensor("network/fold_all/c.weight").is_ok());
+        let both = read(&bytes, "both").unwrap();
+        let input = viscera_net::Tensor::new([1, 2, 4, 4, 4], (0..128).map(|i| i as f32 / 64.0).collect()).unwrap();
+        let mean = both.network(None).unwrap().run(&input).unwrap();
+        let alone = |seed| {
+            let model = Model::bare("m", graph.clone(), Weights::init(&graph, seed), [8; 3]).unwrap();
+            model.network(None).unwrap().run(&input).unwrap()[0].data().to_vec()
+        };
+        let wanted = alone(1).into_iter().zip(alone(2)).map(|(a, b)| (a + b) / 2.0);
+        for (found, wanted) in mean[0].data().iter().zip(wanted) {
+            assert!((found - wanted).abs() < 1e-5, "{found} {wanted}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_or_not_used_is_seen_by_verify() {
+        let mut model = small();
+        model.networks[0].folds[0].values[0][3] = f32::NAN;
+        let bytes = model.to_bytes(Storage::Bf16).unwrap();
+        let error = read(&bytes, "m").unwrap().verify().unwrap_err().to_string();
+        assert!(error.contains("coarse/") && error.contains("not finite"), "{error}");
+        let good = small().to_bytes(Storage::Bf16).unwrap();
+        let header = u64::from_le_bytes(*good.first_chunk().unwrap()) as usize;
+        let mut json: serde_json::Value = serde_json::from_slice(&good[8..8 + header]).unwrap();
+        let end = good.len() - 8 - header;
+        json["more"] = serde_json::json!({ "dtype": "F32", "shape": [0], "data_offsets": [end, end] });
+        let mut text = serde_json::to_vec(&json).unwrap();
+        text.resize(text.len().next_multiple_of(8), b' ');
+        let bytes = [&(text.len() as u64).to_le_bytes(), text.as_slice(), &good[8 + header..]].concat();
+        let bytes = verify::seal(bytes).unwrap();
+        let error = read(&bytes, "m").unwrap().verify().unwrap_err().to_string();
+        assert!(error.contains("a tensor \"more\" that no network uses"), "{error}");
     }
 }

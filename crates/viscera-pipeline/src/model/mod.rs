@@ -120,10 +120,14 @@ impl Model {
 
     /// The networks in running order.
     pub fn networks(&self) -> impl Iterator<Item = Network<'_>> {
-        self.recipe.stages.iter().zip(&self.networks).map(|(stage, owned)| Network {
-            stage,
-            graph: &owned.graph,
-            folds: &owned.folds,
-        })
+        self.recipe
+            .stages
+            .iter()
+            .zip(&self.networks)
+            .map(|(stage, owned)| Network {
+                stage,
+                graph: &owned.graph,
+                folds: &owned.folds,
+            })
     }
 }

@@ -212,6 +212,115 @@ mod tests {
     }
 
     #[test]
+    fn hashes_of_built_in_recipes_stay() {
+        // They stand in manifests of masks that were made long ago.
+        let hash = |name: &str| Recipe::builtin(name).unwrap().hash().unwrap();
+        assert!(hash("efficientsegnet-small").starts_with("ca7312787297558c"));
+        assert!(hash("flare21-efficientsegnet").starts_with("770ec6fe7810570390"));
+    }
+
+    /// A recipe with all that nnU-Net's models need.
+    const SLIDING: &str = r#"
+[recipe]
+name = "sliding"
+labels = "flare13"
+modality = "ct"
+
+[[stage]]
+id = "segment"
+role = "segment"
+orient = "file"
+axes = [1, 0, 2]
+crop = "non_zero"
+normalise = { channels = [{ scheme = "fixed", window = [-100, 300], mean = 50, std = 80 }] }
+inference = { mode = "sliding_window", activation = "softmax", window = { patch = [32, 32, 32], step = 0.5, weights = "gaussian" }, mirror = ["z", "x"], folds = ["0", "all"] }
+[stage.resample]
+spacing_mm = [2.5, 1, 1]
+image = { method = "spline", order = 3, order_z = 0, separate_z = "auto", anisotropy = 3 }
+logits = { method = "torch", order = 1, order_z = 0, separate_z = "never", anisotropy = 3 }
+[stage.network]
+arch = "residual_encoder_unet"
+features = [4, 8]
+kernels = [[1, 3, 3], [3, 3, 3]]
+strides = [[1, 1, 1], [2, 2, 2]]
+depths = [1, 2]
+decoder_depths = [1]
+conv_bias = true
+norm_eps = 1e-5
+norm_affine = true
+slope = 0.01
+dropout = 0.0
+deep_supervision = true
+"#;
+
+    #[test]
+    fn recipes_of_other_tools_are_stored_and_not_carried_out() {
+        let recipe = Recipe::parse(SLIDING, "s").unwrap();
+        let again = Recipe::parse(&recipe.canonical().unwrap(), "s").unwrap();
+        assert_eq!(again, recipe);
+        assert_eq!(recipe.stages[0].network_size(), [32; 3]);
+        let error = recipe.check_supported().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "stage \"segment\" has orient = \"file\", which this version cannot carry out yet"
+        );
+        for name in Recipe::builtin_names() {
+            Recipe::builtin(name).unwrap().check_supported().unwrap();
+        }
+    }
+
+    #[test]
+    fn their_contradictions_are_named() {
+        for (from, to, part) in [
+            ("axes = [1, 0, 2]", "axes = [1, 1, 2]", "no order of 0, 1, 2"),
+            ("crop = \"non_zero\"", "crop = \"nonzero\"", "did you mean `non_zero`?"),
+            ("window = [-100, 300]", "window = [300, -100]", "cannot be"),
+            ("std = 80", "std = 0", "cannot be"),
+            ("std = 80", "std = nan", "cannot be"),
+            (
+                "spacing_mm = [2.5, 1, 1]",
+                "spacing_mm = [2.5, 0, 1]",
+                "between 0.01 and 100",
+            ),
+            (
+                "spacing_mm",
+                "size = [8, 8, 8]\nspacing_mm",
+                "either size and convention",
+            ),
+            ("spacing_mm", "spacing", "did you mean `spacing_mm`?"),
+            ("order = 3", "order = 9", "orders are 0 to 5"),
+            (
+                "activation = \"softmax\"",
+                "activation = \"sigmoid\"",
+                "lacks a threshold",
+            ),
+            ("step = 0.5", "step = 0", "0 < s ≤ 1"),
+            (
+                "patch = [32, 32, 32]",
+                "patch = [32, 32, 31]",
+                "does not suit the network",
+            ),
+            ("patch = [32, 32, 32]", "patch = [32, 32, 0]", "no voxel"),
+            ("mode = \"sliding_window\"", "mode = \"whole_volume\"", "has no window"),
+            ("mirror = [\"z\", \"x\"]", "mirror = [\"z\", \"z\"]", "an axis twice"),
+            (
+                "folds = [\"0\", \"all\"]",
+                "folds = [\"0\", \"0\"]",
+                "names are different",
+            ),
+            ("folds = [\"0\", \"all\"]", "folds = [\"../x\"]", "letters and digits"),
+            ("depths = [1, 2]\n", "depths = [1, 2, 3]\n", "does not fit 2 levels"),
+            ("features = [4, 8]", "features = [4, 80000]", "4096 channels"),
+            ("role = \"segment\"", "role = \"localise\"", "exactly one stage"),
+        ] {
+            let text = SLIDING.replacen(from, to, 1);
+            assert_ne!(text, SLIDING, "{from}");
+            let error = Recipe::parse(&text, "s").unwrap_err().to_string();
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
     fn the_hash_sees_values_and_not_comments() {
         let text = Recipe::builtin_text("efficientsegnet-small").unwrap();
         let hash = |text: &str| Recipe::parse(text, "r").unwrap().hash().unwrap();

@@ -103,9 +103,10 @@ impl NetworkSpec {
     /// Widest level, and channel dropout.
     pub(super) fn limits(&self) -> (Option<usize>, f64) {
         match self {
-            Self::CoarseUnet { base_features, dropout } | Self::EfficientSegNet { base_features, dropout, .. } => {
-                (Some(*base_features), *dropout)
-            }
+            Self::CoarseUnet { base_features, dropout }
+            | Self::EfficientSegNet {
+                base_features, dropout, ..
+            } => (Some(*base_features), *dropout),
             Self::PlainUnet(plan) | Self::ResidualEncoderUnet(plan) => (None, plan.dropout),
             Self::Graph {} => (None, 0.0),
         }
@@ -151,7 +152,11 @@ impl UnetPlan {
         Ok(UNet {
             in_channels,
             out_channels,
-            encoder: if residual { Encoder::Residual { stem } } else { Encoder::Plain },
+            encoder: if residual {
+                Encoder::Residual { stem }
+            } else {
+                Encoder::Plain
+            },
             stages,
             conv_bias: self.conv_bias,
             up_bias: self.conv_bias,
@@ -162,7 +167,11 @@ impl UnetPlan {
             },
             slope: self.slope as f32,
             dropout: self.dropout as f32,
-            heads: if self.deep_supervision { Heads::All } else { Heads::Finest },
+            heads: if self.deep_supervision {
+                Heads::All
+            } else {
+                Heads::Finest
+            },
             naming: Naming::NnUnetV2,
         })
     }

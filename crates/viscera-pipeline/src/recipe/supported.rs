@@ -1,7 +1,7 @@
 //! What of a recipe this version can carry out on a scan. Recipes of other tools may say more.
 
 use super::{
-    Activation, FixedSize, Mode, Modality, NetworkSpec, Normalise, Orient, Recipe, Resample, Role, Stage, WindowZScore,
+    Activation, FixedSize, Modality, Mode, NetworkSpec, Normalise, Orient, Recipe, Resample, Role, Stage, WindowZScore,
 };
 use crate::PipelineError;
 
@@ -62,9 +62,18 @@ impl Recipe {
                 ("crop", stage.crop.is_some()),
                 ("resample.spacing_mm", matches!(stage.resample, Resample::Spacing(_))),
                 ("normalise.channels", matches!(stage.normalise, Normalise::Channels(_))),
-                ("network.arch = \"graph\"", matches!(stage.network, NetworkSpec::Graph {})),
-                ("inference.mode = \"sliding_window\"", stage.inference.mode == Mode::SlidingWindow),
-                ("inference.activation = \"softmax\"", stage.inference.activation == Activation::Softmax),
+                (
+                    "network.arch = \"graph\"",
+                    matches!(stage.network, NetworkSpec::Graph {}),
+                ),
+                (
+                    "inference.mode = \"sliding_window\"",
+                    stage.inference.mode == Mode::SlidingWindow,
+                ),
+                (
+                    "inference.activation = \"softmax\"",
+                    stage.inference.activation == Activation::Softmax,
+                ),
                 ("inference.mirror", !stage.inference.mirror.is_empty()),
                 ("inference.folds", !stage.inference.folds.is_empty()),
             ];

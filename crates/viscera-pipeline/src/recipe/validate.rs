@@ -192,7 +192,9 @@ fn check_inference(inference: &Inference) -> Result<(), String> {
     let folds = &inference.folds;
     let name_ok = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric());
     if !folds.iter().all(name_ok) || folds.iter().collect::<BTreeSet<_>>().len() != folds.len() {
-        return Err(format!("inference.folds = {folds:?}: names are different, of letters and digits"));
+        return Err(format!(
+            "inference.folds = {folds:?}: names are different, of letters and digits"
+        ));
     }
     if folds.len() > MAX_FOLDS {
         return Err(format!("inference.folds names more than {MAX_FOLDS} networks"));

@@ -37,6 +37,7 @@ pub(crate) struct Placement {
 pub(crate) fn place(
     case: &CachedCase,
     stage: &Stage,
+    size: [usize; 3],
     partial: bool,
     augment: &Augment,
     rng: &mut ChaCha8Rng,
@@ -57,7 +58,7 @@ pub(crate) fn place(
     } else if case.extent(visible).is_none() {
         (visible, span) = (whole, whole);
     }
-    turn(span, visible, geometry, stage.resample.size, augment, rng)
+    turn(span, visible, geometry, size, augment, rng)
 }
 
 /// The field of view that is left.

@@ -1,5 +1,6 @@
 //! `viscera bench`.
 
+mod net;
 mod run;
 mod segment;
 mod tables;
@@ -15,6 +16,7 @@ pub(super) fn run(command: &BenchCommand, threads: Option<u16>, printer: &Printe
     match command {
         BenchCommand::Run(args) => run::run(args, printer),
         BenchCommand::Segment(args) => segment::run(args, threads, printer),
+        BenchCommand::Net(args) => net::run(args, printer).map(|()| Outcome::Done),
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::path::Path;
 use viscera_convert::nnunet::{self, Options, Which};
+use viscera_convert::onnx;
 use viscera_convert::weights::{read_checkpoint, read_graph, read_safetensors, safetensors_bytes};
 use viscera_net::builders::named;
 use viscera_net::{Graph, Weights};
@@ -49,9 +50,15 @@ fn weights(args: &ModelImportArgs) -> anyhow::Result<Model> {
         Some((recipe, _)) => {
             let labels = recipe.label_table()?;
             let [stage] = recipe.stages.as_slice() else {
-                bail!("the recipe has {} stages; weights of one network fit a recipe with one", recipe.stages.len());
+                bail!(
+                    "the recipe has {} stages; weights of one network fit a recipe with one",
+                    recipe.stages.len()
+                );
             };
-            let channels = (stage.normalise.channels(), stage.inference.channels(labels.entries().len()));
+            let channels = (
+                stage.normalise.channels(),
+                stage.inference.channels(labels.entries().len()),
+            );
             graph = Some(stage.network.graph(channels.0, channels.1)?);
             Some((recipe.clone(), labels))
         }
@@ -79,8 +86,9 @@ fn load(path: &Path, graph: Option<Graph>) -> anyhow::Result<(Graph, Weights)> {
             let weights = read_checkpoint(path, &graph)?;
             Ok((graph, weights))
         }
+        "onnx" => Ok(onnx::import(path)?),
         _ => bail!(
-            "{}: a folder of nnU-Net, .pth or .safetensors can be imported",
+            "{}: a folder of nnU-Net, .onnx, .pth or .safetensors can be imported",
             path.display()
         ),
     }
@@ -110,8 +118,17 @@ pub(super) fn export(args: &ModelExportArgs, printer: &Printer) -> anyhow::Resul
     let Some(weights) = fold.and_then(|fold| network.folds.get(fold)) else {
         bail!("choose a fold with --fold; there are: {}", names.join(", "));
     };
-    let bytes = safetensors_bytes(network.graph, weights, args.precision.into())?;
-    viscera_io::atomic_write(&args.out, |file| file.write_all(&bytes))?;
+    if args.onnx {
+        onnx::export(
+            network.graph,
+            weights,
+            &args.out,
+            onnx::ExportOptions { spatial: args.input },
+        )?;
+    } else {
+        let bytes = safetensors_bytes(network.graph, weights, args.precision.into())?;
+        viscera_io::atomic_write(&args.out, |file| file.write_all(&bytes))?;
+    }
     printer.line(format!("network: {}", args.out.display()));
     Ok(())
 }

@@ -37,7 +37,10 @@ impl Counted {
 
 pub(super) fn count(name: Option<&str>, input: Option<[usize; 3]>, printer: &Printer) -> anyhow::Result<()> {
     let counted: Vec<Counted> = match name {
-        None => networks().iter().map(|n| Counted::named(n, None)).collect::<Result<_, _>>()?,
+        None => networks()
+            .iter()
+            .map(|n| Counted::named(n, None))
+            .collect::<Result<_, _>>()?,
         Some(name) => match named(name) {
             Some(network) => vec![Counted::named(&network, input)?],
             None => load(name)?

@@ -35,7 +35,11 @@ pub(super) fn run(
     }
     let mut written = Vec::new();
     for (i, head) in heads.iter().enumerate() {
-        let path = if all_heads { numbered(output, i) } else { output.to_owned() };
+        let path = if all_heads {
+            numbered(output, i)
+        } else {
+            output.to_owned()
+        };
         write_npy(&path, &head.shape()[5 - axes..], head.data())?;
         printer.line(format!("{}: {:?}", path.display(), &head.shape()[5 - axes..]));
         written.push(path);

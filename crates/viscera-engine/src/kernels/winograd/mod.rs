@@ -14,13 +14,18 @@
 //!
 //! All factors of Aᵀ and Bᵀ are 0 and ±1, so the rounding errors stay near those of the plain sum.
 
+mod gradient;
+mod transform;
+
+pub(crate) use gradient::weight_gradient;
+
 use super::conv::{Shared, TapPass, Write};
 use super::moments::{Moments, Partial};
-use super::tile::{Start, Tap, TileArgs, max_width, tile};
+use super::tile::{Start, Tap, TileArgs, cut, tile};
 use crate::Isa;
-use crate::layout::{Blocked, LANES, Lane};
-use crate::vector::{Kernel, Vector};
+use crate::layout::{Blocked, Dims, LANES, Lane};
 use rayon::prelude::*;
+use transform::{TransformInput, TransformOutput};
 
 /// Which axes are transformed, and where the taps begin.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,6 +78,41 @@ impl Form {
         self.three.map(|three| if three { 2 } else { 1 })
     }
 
+    /// Distances along the transformed axes of a 4×4×4 grid.
+    fn strides(&self) -> impl Iterator<Item = usize> {
+        let three = self.three;
+        (0..3).filter(move |&a| three[a]).map(|a| [16, 4, 1][a])
+    }
+
+    /// Where a point, and where a tap, stands in a 4×4×4 grid.
+    fn grid_place(&self, point: usize) -> usize {
+        let [_, py, px] = self.points();
+        point / (py * px) * 16 + point / px % py * 4 + point % px
+    }
+
+    fn tap_place(&self, tap: usize) -> usize {
+        let [_, ty, tx] = self.three.map(|three| if three { 3 } else { 1 });
+        tap / (ty * tx) * 16 + tap / tx % ty * 4 + tap % tx
+    }
+
+    /// Lanes of scratch that the transforms of these runs need.
+    fn columns(&self, runs: &[Run]) -> usize {
+        let (points, step) = (self.points(), self.step());
+        let widest = runs.iter().map(|r| r.count).max().unwrap_or(0);
+        points[0] * points[1] * (widest * step[2] + 2)
+    }
+
+    /// # Panics
+    /// When an input of these dims has too small a halo for so many outputs.
+    fn assert_halo(&self, input: &Dims, count: [usize; 3]) {
+        for a in 0..3 {
+            let reach = count[a] as isize - 1 + self.origin[a] + if self.three[a] { 2 } else { 0 };
+            let halo = input.halo[a] as isize;
+            assert!(-self.origin[a] <= halo, "input halo too small");
+            assert!(reach < input.extent[a] as isize + halo, "input halo too small");
+        }
+    }
+
     fn tiles(&self, count: [usize; 3]) -> [usize; 3] {
         let step = self.step();
         std::array::from_fn(|a| count[a].div_ceil(step[a]))
@@ -104,8 +144,7 @@ impl WinogradWeights {
         weight: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
         let out_blocks = out_channels.div_ceil(LANES);
-        let points = form.points();
-        let count = points.iter().product::<usize>();
+        let count = form.points().iter().product::<usize>();
         let groups = (0..out_blocks.div_ceil(2))
             .into_par_iter()
             .map(|group| {
@@ -123,13 +162,11 @@ impl WinogradWeights {
                                 if o < out_channels { weight(o, i, *tap) } else { 0.0 }
                             }));
                         }
-                        for (a, stride) in [16, 4, 1].into_iter().enumerate().filter(|&(a, _)| form.three[a]) {
-                            filter_axis(&mut grid, a, stride);
+                        for stride in form.strides() {
+                            filter_axis(&mut grid, stride);
                         }
                         for point in 0..count {
-                            let [_, py, px] = points;
-                            let place = (point / (py * px)) * 16 + (point / px % py) * 4 + point % px;
-                            weights[(point * in_channels + i) * blocks + b] = grid[place];
+                            weights[(point * in_channels + i) * blocks + b] = grid[form.grid_place(point)];
                         }
                     }
                 }
@@ -149,9 +186,8 @@ impl WinogradWeights {
 }
 
 /// G along one axis of a 4×4×4 grid, whose first three places hold the filter.
-fn filter_axis(grid: &mut [Lane; 64], axis: usize, stride: usize) {
+fn filter_axis(grid: &mut [Lane; 64], stride: usize) {
     for first in (0..64usize).filter(|i| (i / stride).is_multiple_of(4)) {
-        debug_assert!(axis < 3 && first + 3 * stride < 64);
         let [g0, g1, g2]: [Lane; 3] = std::array::from_fn(|k| grid[first + k * stride]);
         for lane in 0..LANES {
             let (outer, middle) = (g0.0[lane] + g2.0[lane], g1.0[lane]);
@@ -160,19 +196,6 @@ fn filter_axis(grid: &mut [Lane; 64], axis: usize, stride: usize) {
             grid[first + 3 * stride].0[lane] = g2.0[lane];
         }
     }
-}
-
-/// Bᵀ.
-#[inline(always)]
-fn input_points<V: Vector>(d: [V; 4]) -> [V; 4] {
-    [d[0].sub(d[2]), d[1].add(d[2]), d[2].sub(d[1]), d[1].sub(d[3])]
-}
-
-/// Aᵀ.
-#[inline(always)]
-fn outputs<V: Vector>(m: [V; 4]) -> [V; 2] {
-    let (sum, difference) = (m[1].add(m[2]), m[1].sub(m[2]));
-    [m[0].add(sum), difference.sub(m[3])]
 }
 
 /// Neighbouring tiles of one row of tiles.
@@ -241,12 +264,7 @@ pub(crate) fn run(
     let (points, step) = (form.points(), form.step());
     let all_points: usize = points.iter().product();
     let count = y.dims.extent;
-    for a in 0..3 {
-        let reach = count[a] as isize - 1 + form.origin[a] + if form.three[a] { 2 } else { 0 };
-        let halo = x.dims.halo[a] as isize;
-        assert!(-form.origin[a] <= halo, "input halo too small");
-        assert!(reach < x.dims.extent[a] as isize + halo, "input halo too small");
-    }
+    form.assert_halo(&x.dims, count);
     assert!(
         x.dims.batch == y.dims.batch && x.dims.channels == packed.in_channels,
         "channels or batches differ"
@@ -270,10 +288,7 @@ pub(crate) fn run(
             let first = segment * size;
             let slots = size.min(all_tiles - first);
             let runs = runs(tiles, first, first + slots);
-            let widest = runs.iter().map(|r| r.count).max().unwrap_or(0);
-            scratch
-                .columns
-                .resize(points[0] * points[1] * (widest * step[2] + 2), Lane::ZERO);
+            scratch.columns.resize(form.columns(&runs), Lane::ZERO);
             scratch.v.resize(all_points * in_blocks * slots, Lane::ZERO);
             for block in 0..in_blocks {
                 for &run in &runs {
@@ -299,13 +314,11 @@ pub(crate) fn run(
             for group in &packed.groups[share * groups / shares..(share + 1) * groups / shares] {
                 scratch.m.resize(all_points * group.blocks * slots, Lane::ZERO);
                 let per_point = packed.in_channels * group.blocks;
-                let chunks = slots.div_ceil(max_width(group.blocks));
                 for point in 0..all_points {
                     let v = &scratch.v[point * in_blocks * slots..(point + 1) * in_blocks * slots];
                     let m = &mut scratch.m[point * group.blocks * slots..(point + 1) * group.blocks * slots];
                     let mut at = 0;
-                    for chunk in 0..chunks {
-                        let width = (slots - at).div_ceil(chunks - chunk);
+                    for (tiles, width) in cut(slots, group.blocks) {
                         // SAFETY: `v` has a lane for each tap and slot, `m` for each block and slot, and nobody else
                         // has them; the weights of a point are as many as the taps want.
                         #[allow(unsafe_code)]
@@ -319,10 +332,11 @@ pub(crate) fn run(
                                 y_step: 1,
                                 y_block: slots,
                                 start: Start::Value(&[Lane::ZERO; 2]),
+                                tiles,
                             };
                             tile(isa, group.blocks, width, &args);
                         }
-                        at += width;
+                        at += tiles * width;
                     }
                 }
                 for block in 0..group.blocks {
@@ -360,220 +374,12 @@ pub(crate) fn run(
     partials.into_iter().flatten().collect()
 }
 
-/// Bᵀ on a run of tiles of one input block.
-struct TransformInput<'a> {
-    form: Form,
-    x: &'a Blocked,
-    sample: usize,
-    block: usize,
-    run: Run,
-    columns: &'a mut [Lane],
-    v: &'a mut [Lane],
-    slots: usize,
-}
-
-impl Kernel for TransformInput<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        match self.form.three {
-            [true, true, _] => self.points::<V, 4, 4>(),
-            [true, false, _] => self.points::<V, 4, 1>(),
-            [false, true, _] => self.points::<V, 1, 4>(),
-            [false, false, _] => self.points::<V, 1, 1>(),
-        }
-    }
-}
-
-impl TransformInput<'_> {
-    #[inline(always)]
-    fn points<V: Vector, const PZ: usize, const PY: usize>(self) {
-        let (step, points) = (self.form.step(), self.form.points());
-        let dims = &self.x.dims;
-        let from: [isize; 3] = std::array::from_fn(|a| (self.run.tile[a] * step[a]) as isize + self.form.origin[a]);
-        let last = |a: usize| (dims.extent[a] + dims.halo[a]) as isize - 1;
-        let width = self.run.count * step[2] + points[2] - step[2];
-        // Columns past the halo feed only outputs past the end of the row; so do planes and rows.
-        let inside = width.min((last(2) - from[2] + 1) as usize);
-        let rows: [[&[Lane]; PY]; PZ] = std::array::from_fn(|z| {
-            std::array::from_fn(|y| {
-                let z = (from[0] + z as isize).min(last(0)) + dims.halo[0] as isize;
-                let y = (from[1] + y as isize).min(last(1)) + dims.halo[1] as isize;
-                let [block, plane, row] = dims.pitch();
-                let start = (self.sample * dims.blocks() + self.block) * block
-                    + z as usize * plane
-                    + y as usize * row
-                    + (from[2] + dims.halo[2] as isize) as usize;
-                &self.x.data[start..start + inside]
-            })
-        });
-        let columns = &mut self.columns[..PZ * PY * width];
-        for column in 0..inside {
-            // SAFETY: all rows are `inside` long.
-            #[allow(unsafe_code)]
-            let load = |z: usize, y: usize| V::load(unsafe { rows[z][y].get_unchecked(column) });
-            let mut d: [[V; PY]; PZ] = std::array::from_fn(|z| std::array::from_fn(|y| load(z, y)));
-            if PY == 4 {
-                for line in &mut d {
-                    let [a, b, c, d]: [V; 4] = std::array::from_fn(|y| line[y % PY]);
-                    for (to, from) in line.iter_mut().zip(input_points([a, b, c, d])) {
-                        *to = from;
-                    }
-                }
-            }
-            if PZ == 4 {
-                for y in 0..PY {
-                    let line = input_points(std::array::from_fn(|z| d[z % PZ][y]));
-                    for (to, from) in d.iter_mut().zip(line) {
-                        to[y] = from;
-                    }
-                }
-            }
-            for z in 0..PZ {
-                for y in 0..PY {
-                    // SAFETY: `columns` has `width` ≥ `inside` lanes per pair of points.
-                    #[allow(unsafe_code)]
-                    d[z][y].store(unsafe { columns.get_unchecked_mut((z * PY + y) * width + column) });
-                }
-            }
-        }
-        for line in columns.chunks_exact_mut(width) {
-            line[inside..].fill(Lane::ZERO);
-        }
-        let in_blocks = dims.blocks();
-        let (count, slots) = (self.run.count, self.slots);
-        for (pair, line) in columns.chunks_exact(width).enumerate() {
-            let place = |k: usize| ((pair * points[2] + k) * in_blocks + self.block) * slots + self.run.slot;
-            if points[2] == 1 {
-                self.v[place(0)..place(0) + count].copy_from_slice(&line[..count]);
-                continue;
-            }
-            assert!(place(3) + count <= self.v.len() && line.len() == 2 * count + 2);
-            let v = self.v.as_mut_ptr();
-            let [mut d0, mut d1] = [V::load(&line[0]), V::load(&line[1])];
-            for t in 0..count {
-                // SAFETY: the assertion above; `place(k)` rises with k.
-                #[allow(unsafe_code)]
-                unsafe {
-                    let d2 = V::load(line.get_unchecked(2 * t + 2));
-                    let d3 = V::load(line.get_unchecked(2 * t + 3));
-                    for (k, value) in input_points([d0, d1, d2, d3]).into_iter().enumerate() {
-                        value.store(&mut *v.add(place(k) + t));
-                    }
-                    [d0, d1] = [d2, d3];
-                }
-            }
-        }
-    }
-}
-
-/// Aᵀ on a run of tiles of one output block.
-struct TransformOutput<'a> {
-    form: Form,
-    m: &'a [Lane],
-    block: usize,
-    blocks: usize,
-    slots: usize,
-    run: Run,
-    columns: &'a mut [Lane],
-    /// A bias, or `None` to add to what is there.
-    write: Option<Lane>,
-    /// Outputs from the first one on to the end of each axis.
-    room: [usize; 3],
-    y: *mut Lane,
-    y_pitch: [usize; 3],
-    moments: &'a mut Option<Moments>,
-}
-
-impl Kernel for TransformOutput<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        match self.form.three {
-            [true, true, _] => self.outputs::<V, 4, 4>(),
-            [true, false, _] => self.outputs::<V, 4, 1>(),
-            [false, true, _] => self.outputs::<V, 1, 4>(),
-            [false, false, _] => self.outputs::<V, 1, 1>(),
-        }
-    }
-}
-
-impl TransformOutput<'_> {
-    #[inline(always)]
-    fn outputs<V: Vector, const PZ: usize, const PY: usize>(self) {
-        let (step, points) = (self.form.step(), self.form.points());
-        let width = self.run.count * step[2];
-        let columns = &mut self.columns[..PZ * PY * width];
-        for (pair, line) in columns.chunks_exact_mut(width).enumerate() {
-            let place = |k: usize| ((pair * points[2] + k) * self.blocks + self.block) * self.slots + self.run.slot;
-            let m: [&[Lane]; 4] = std::array::from_fn(|k| {
-                let place = place(k % points[2]);
-                &self.m[place..place + self.run.count]
-            });
-            if points[2] == 1 {
-                line.copy_from_slice(m[0]);
-                continue;
-            }
-            for (t, pair) in line.chunks_exact_mut(2).enumerate() {
-                let [a, b] = outputs(std::array::from_fn(|k| V::load(&m[k][t])));
-                a.store(&mut pair[0]);
-                b.store(&mut pair[1]);
-            }
-        }
-        let wanted = width.min(self.room[2]);
-        let [_, plane, row] = self.y_pitch;
-        let [depth, height] = [step[0].min(self.room[0]), step[1].min(self.room[1])];
-        let bias = self.write.as_ref().map_or(V::splat(0.0), V::load);
-        let add = self.write.is_none();
-        for column in 0..wanted {
-            let mut m: [[V; PY]; PZ] = std::array::from_fn(|z| {
-                // SAFETY: `columns` has `width` ≥ `wanted` lanes per pair of points.
-                #[allow(unsafe_code)]
-                std::array::from_fn(|y| V::load(unsafe { columns.get_unchecked((z * PY + y) * width + column) }))
-            });
-            if PZ == 4 {
-                for y in 0..PY {
-                    let [a, b] = outputs(std::array::from_fn(|z| m[z % PZ][y]));
-                    m[0][y] = a;
-                    m[1 % PZ][y] = b;
-                }
-            }
-            for z in 0..depth {
-                let line = if PY == 4 {
-                    outputs(std::array::from_fn(|y| m[z % PZ][y % PY]))
-                } else {
-                    [m[z % PZ][0]; 2]
-                };
-                for y in 0..height {
-                    // SAFETY: the place lies within the run's own outputs, inside the extent by `room`.
-                    #[allow(unsafe_code)]
-                    let to = unsafe { &mut *self.y.add(z * plane + y * row + column) };
-                    let value = line[y % 2].add(if add { V::load(to) } else { bias });
-                    value.store(to);
-                }
-            }
-        }
-        if let Some(moments) = self.moments {
-            for z in 0..depth {
-                for y in 0..height {
-                    // SAFETY: as above; what was just written.
-                    #[allow(unsafe_code)]
-                    let written = unsafe { std::slice::from_raw_parts(self.y.add(z * plane + y * row), wanted) };
-                    moments.add::<V>(written);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::conv::{PackedWeights, Window, halo_needed, run_pass};
     use super::super::moments::join;
+    use super::super::weight_gradient::weight_gradient as plain_gradient;
     use super::*;
-    use crate::layout::Dims;
     use viscera_net::Tensor;
 
     fn value(dims: Dims, salt: usize) -> Blocked {
@@ -620,6 +426,34 @@ mod tests {
                 let packed = PackedWeights::new(&pass, outs, ins, |_, _| true, weight);
                 let form = Form::of(&pass).unwrap();
                 let transformed = WinogradWeights::new(form, &pass, outs, ins, weight);
+                let dy = value(dims(outs, [0; 3]), 3);
+                let taps = pass.taps.len();
+                let mut plain = vec![0.0; outs * ins * taps];
+                plain_gradient(
+                    Isa::Scalar,
+                    &pass,
+                    &x,
+                    &dy,
+                    |_, _| true,
+                    |o, i, tap, v| {
+                        // The mirrored pass has its taps in the opposite order.
+                        let place = pass.taps.iter().position(|t| t.1 == tap).unwrap();
+                        let slot = if pass.taps[0].0 < pass.taps[taps - 1].0 {
+                            place
+                        } else {
+                            taps - 1 - place
+                        };
+                        plain[(o * ins + i) * taps + slot] += v;
+                    },
+                );
+                for isa in [Isa::Scalar, Isa::detect()] {
+                    let mut fast = vec![0.0; plain.len()];
+                    weight_gradient(isa, form, &x, &dy, &mut fast);
+                    let largest = plain.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                    for (a, b) in plain.iter().zip(&fast) {
+                        assert!((a - b).abs() <= 1e-5 * largest, "{kernel:?} {extent:?}: {a} {b}");
+                    }
+                }
                 let bias = [0.5, -2.0, 3.0].map(|v| Lane([v; LANES]));
                 for isa in [Isa::Scalar, Isa::detect()] {
                     for write in [Write::Set(&bias), Write::Add] {

@@ -1,0 +1,217 @@
+//! `viscera bench net`.
+
+use crate::args::BenchNetArgs;
+use crate::printer::{Printer, Side};
+use anyhow::{Context, bail};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Instant;
+use viscera_engine::{Engine, Isa, StepTime, peak_gflops};
+use viscera_monitor::{Spread, own_peak_bytes};
+use viscera_net::builders::named;
+use viscera_net::{Graph, Tensor, Weights};
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    network: String,
+    /// `[z, y, x]`.
+    input: [usize; 3],
+    batch: usize,
+    train: bool,
+    isa: String,
+    threads: usize,
+    runs: usize,
+    seconds: Spread,
+    /// Two per multiply-accumulate that the network asks for, three times as many for a training step.
+    gflop: f64,
+    gflops: f64,
+    /// Of multiply-adds in registers, measured just before.
+    peak_gflops: f64,
+    weights_mib: f64,
+    /// Peak of the values of a forward pass, as planned.
+    planned_values_mib: f64,
+    /// Of the whole process so far.
+    process_peak_mib: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<Layer>,
+}
+
+/// The median time of one step.
+#[derive(Debug, Serialize)]
+struct Layer {
+    node: String,
+    op: &'static str,
+    seconds: f64,
+    gflops: f64,
+}
+
+const MIB: f64 = 1_048_576.0;
+
+pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> {
+    let (graph, weights, usual) = network(args)?;
+    let input = args.input.unwrap_or(usual);
+    let macs = graph.counts(input)?.macs as f64 * args.batch as f64;
+    let gflop = 2e-9 * macs * if args.train { 3.0 } else { 1.0 };
+    let channels = graph.shapes(input)?.nodes.first().map_or(1, |node| node.0);
+    let tensor = image([args.batch, channels, input[0], input[1], input[2]])?;
+    let peak = peak_gflops();
+    #[cfg_attr(not(feature = "train"), expect(unused_mut, reason = "only training changes it"))]
+    let mut engine = Engine::new(&graph, &weights)?;
+    let weights_mib = weights.values.iter().map(Vec::len).sum::<usize>() as f64 * 4.0 / MIB;
+    #[cfg(feature = "train")]
+    let mut training = args
+        .train
+        .then(|| viscera_train::StepMeasure::new(&graph.params, weights.clone()));
+    drop(weights);
+    let planned = engine.peak_value_bytes(args.batch, input)?;
+    let mut seconds = Vec::new();
+    let mut layers: BTreeMap<usize, Vec<StepTime>> = BTreeMap::new();
+    // The first run packs weights and takes memory: it does not count.
+    for run in 0..=args.runs {
+        let start = Instant::now();
+        let times = if args.train {
+            #[cfg(feature = "train")]
+            if let Some(training) = &mut training {
+                training.step(&mut engine, &tensor, run as u64)?;
+            }
+            #[cfg(not(feature = "train"))]
+            bail!("this build cannot train; build it with the feature `train`");
+            #[cfg(feature = "train")]
+            Vec::new()
+        } else {
+            let (outputs, times) = engine.run_timed(&tensor)?;
+            std::hint::black_box(outputs);
+            times
+        };
+        if run > 0 {
+            seconds.push(start.elapsed().as_secs_f64());
+            for (index, time) in times.into_iter().enumerate() {
+                layers.entry(index).or_default().push(time);
+            }
+        }
+    }
+    let seconds = Spread::of(seconds).context("nothing was run")?;
+    let report = Report {
+        network: args.network.clone(),
+        input,
+        batch: args.batch,
+        train: args.train,
+        isa: format!("{:?}", Isa::detect()).to_lowercase(),
+        threads: rayon::current_num_threads(),
+        runs: args.runs,
+        seconds,
+        gflop,
+        gflops: gflop / seconds.median,
+        peak_gflops: peak,
+        weights_mib,
+        planned_values_mib: planned as f64 / MIB,
+        process_peak_mib: own_peak_bytes().map(|bytes| bytes as f64 / MIB),
+        layers: if args.layers {
+            layers.into_values().filter_map(layer).collect()
+        } else {
+            Vec::new()
+        },
+    };
+    if printer.is_json() {
+        return printer.value(&report);
+    }
+    show(&report, printer);
+    Ok(())
+}
+
+/// The network, weights for it, and the input size that it is made for.
+fn network(args: &BenchNetArgs) -> anyhow::Result<(Graph, Weights, [usize; 3])> {
+    if let Some(found) = named(&args.network) {
+        let graph = found.architecture.build()?;
+        let weights = Weights::init(&graph, 1);
+        return Ok((graph, weights, found.input));
+    }
+    let model = crate::commands::models().load(&args.network)?;
+    let names: Vec<&str> = model.stages().map(|(stage, _)| stage.id.as_str()).collect();
+    let wanted = args.stage.as_deref().or(names.last().copied()).unwrap_or_default();
+    let Some((stage, weights)) = model.stages().find(|(stage, _)| stage.id == wanted) else {
+        bail!("the model has no stage \"{wanted}\"; it has {}", names.join(", "));
+    };
+    Ok((model.graph(stage), weights.clone(), stage.resample.size))
+}
+
+/// Values without structure, the same each time.
+fn image(shape: [usize; 5]) -> anyhow::Result<Tensor> {
+    let value = |i: usize| ((i.wrapping_mul(7919)) % 2003) as f32 / 1001.0 - 1.0;
+    Ok(Tensor::new(shape, (0..shape.iter().product()).map(value).collect())?)
+}
+
+fn layer(times: Vec<StepTime>) -> Option<Layer> {
+    let seconds = Spread::of(times.iter().map(|time| time.seconds))?.median;
+    let time = times.into_iter().next()?;
+    Some(Layer {
+        gflops: 2e-9 * time.macs as f64 / seconds.max(1e-9),
+        node: time.node,
+        op: time.op,
+        seconds,
+    })
+}
+
+fn show(report: &Report, printer: &Printer) {
+    let [z, y, x] = report.input;
+    let what = if report.train { "training step" } else { "forward pass" };
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let rows = [
+        row(
+            "network",
+            format!("{}, {} × {z}×{y}×{x}, {what}", report.network, report.batch),
+        ),
+        row("path", format!("{}, f32, {} threads", report.isa, report.threads)),
+        row(
+            "time",
+            format!(
+                "{:.3} s median, {:.3} s minimum of {}",
+                report.seconds.median, report.seconds.min, report.runs
+            ),
+        ),
+        row("work", format!("{:.1} GFLOP", report.gflop)),
+        row(
+            "rate",
+            format!(
+                "{:.0} GFLOP/s, {:.0} % of the {:.0} of multiply-adds in registers",
+                report.gflops,
+                100.0 * report.gflops / report.peak_gflops,
+                report.peak_gflops
+            ),
+        ),
+        row(
+            "memory",
+            format!(
+                "{:.0} MiB weights, {:.0} MiB values planned, {} MiB peak of the process",
+                report.weights_mib,
+                report.planned_values_mib,
+                report
+                    .process_peak_mib
+                    .map_or_else(|| "?".to_owned(), |mib| format!("{mib:.0}"))
+            ),
+        ),
+    ];
+    printer.table(&[Side::Left, Side::Left], &rows);
+    if report.layers.is_empty() {
+        return;
+    }
+    let total: f64 = report.layers.iter().map(|layer| layer.seconds).sum();
+    let head = ["step", "", "ms", "share", "GFLOP/s"].map(str::to_owned).to_vec();
+    let mut rows = vec![head];
+    rows.extend(report.layers.iter().map(|layer| {
+        vec![
+            layer.node.clone(),
+            layer.op.to_owned(),
+            format!("{:.2}", 1e3 * layer.seconds),
+            format!("{:.1} %", 100.0 * layer.seconds / total),
+            if layer.gflops > 0.0 {
+                format!("{:.0}", layer.gflops)
+            } else {
+                String::new()
+            },
+        ]
+    }));
+    printer.line("");
+    printer.table(&[Side::Left, Side::Left, Side::Right, Side::Right, Side::Right], &rows);
+}
