@@ -107,7 +107,10 @@ fn dict(items: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// A file in a folder of its own.
-struct File(tempfile::TempDir, PathBuf);
+struct File(
+    #[expect(dead_code, reason = "it lives as long as its file")] tempfile::TempDir,
+    PathBuf,
+);
 
 fn file(name: &str, bytes: &[u8]) -> File {
     let dir = tempfile::tempdir().unwrap();
@@ -120,15 +123,14 @@ fn archive(pickle: &[u8]) -> Zip {
     Zip::default().entry("a/data.pkl", pickle)
 }
 
-/// What `read` says of a file; within a second.
+/// Ten times what an idle computer may take, so that a busy one passes.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What `read` says of a file; soon.
 fn timed(read: impl FnOnce() -> String) -> String {
     let begin = Instant::now();
     let error = read();
-    assert!(
-        begin.elapsed() < Duration::from_secs(1),
-        "{error} took {:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < LIMIT, "{error} took {:?}", begin.elapsed());
     error
 }
 
@@ -343,8 +345,6 @@ fn archives_that_lie_are_refused() {
     zip.add("a/data.pkl", &pickle, pickle.len() as u32, 8);
     assert!(refusal(&zip.finish()).contains("compressed"));
     // An entry that is said to be longer than the file.
-    let mut zip = archive(&pickle);
-    zip.add("a/data/0", &[0; 16], u32::MAX - 1, 0);
     let pickle = dict(&[
         ("c.weight", tensor("0", 4, 0, &SHAPE, &DENSE)),
         ("c.bias", tensor("0", 8, 4, &[2], &[1])),
@@ -352,7 +352,6 @@ fn archives_that_lie_are_refused() {
     let mut long = Zip::default().entry("a/data.pkl", &pickle);
     long.add("a/data/0", &[0; 16], u32::MAX - 1, 0);
     assert!(weights(long.finish()).contains("does not fit a file of"));
-    drop(zip);
     // A list of entries that lies elsewhere than the end says.
     for (at, value) in [(12usize, u32::MAX), (16, u32::MAX - 30), (16, 3)] {
         let mut bytes = good.clone();

@@ -295,7 +295,7 @@ fn what_cannot_be_carried_over_is_named() {
             of_network("nonlin_first", json!(true)),
             "nonlin_first = true is not known",
         ),
-        (of_network("nonlin", json!("torch.nn.GELU")), "nonlin is torch.nn.GELU"),
+        (of_network("nonlin", json!("torch.nn.GELU")), "nonlin is GELU"),
         (of_network("n_stages", json!(1_000_000_000)), "cannot be"),
         (
             of_network("features_per_stage", json!([2, 4, 1u64 << 60])),

@@ -1,7 +1,7 @@
 //! ONNX models of PyTorch's exporters against ONNX Runtime, and every network of the project there and back.
 
 use safetensors::SafeTensors;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use viscera_convert::onnx::{self, ExportOptions};
 use viscera_engine::Engine;
@@ -160,10 +160,17 @@ fn random(graph: &Graph) -> Weights {
 type Bare = (Op, Vec<Vec<f32>>, Vec<Vec<usize>>, Vec<NodeId>);
 
 fn bare(graph: &Graph, weights: &Weights) -> (Vec<Bare>, Vec<NodeId>) {
-    // Stochastic depth does nothing in a network that is used: it is written as nothing.
+    // What no output needs is left out of an import: a head for training only.
+    let mut needed: HashSet<usize> = graph.outputs.iter().map(|id| id.0).collect();
+    for (i, node) in graph.nodes.iter().enumerate().rev() {
+        if needed.contains(&i) {
+            needed.extend(node.inputs.iter().map(|id| id.0));
+        }
+    }
     let mut place = HashMap::new();
     let mut kept: Vec<&Node> = Vec::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
+    for (i, node) in graph.nodes.iter().enumerate().filter(|(i, _)| needed.contains(i)) {
+        // Stochastic depth does nothing in a network that is used: it is written as nothing.
         if let Op::DropPath { .. } = node.op {
             let of: usize = place[&node.inputs[0].0];
             place.insert(i, of);

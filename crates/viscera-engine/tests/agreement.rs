@@ -57,6 +57,46 @@ fn paths_agree_on_odd_sizes() {
     }
 }
 
+/// A concatenation that only convolutions read is not made; as an output of the network it is.
+#[test]
+fn reading_parts_equals_reading_a_copy() {
+    let graph = |copy: bool| {
+        let mut g = GraphBuilder::new("parts");
+        let x = g.input(1);
+        let a = g.conv("a", x, 16, [3; 3], [1; 3], true, 0.0);
+        let b = g.conv("b", x, 11, [3; 3], [1; 3], true, 0.0);
+        let joined = g.concat("joined", &[a, b]);
+        let fast = g.conv("fast", joined, 9, [3; 3], [1; 3], true, 0.0);
+        let plain = g.conv("plain", joined, 9, [1; 3], [1; 3], true, 0.0);
+        let strided = g.conv("strided", joined, 9, [3; 3], [2; 3], true, 0.0);
+        let mut outputs = vec![fast, plain, strided];
+        outputs.extend(copy.then_some(joined));
+        g.finish(outputs)
+    };
+    let input = noise([2, 1, 8, 9, 18], 1);
+    let run = |copy: bool| {
+        let graph = graph(copy);
+        let mut engine = Engine::new(&graph, &Weights::init(&graph, 3)).unwrap();
+        let outputs = engine.forward(&input, 0).unwrap();
+        let mut gradients: Vec<Tensor> = outputs.iter().map(|o| noise(o.shape(), 5)).collect();
+        if let Some(last) = gradients.get_mut(3) {
+            last.data_mut().fill(0.0);
+        }
+        (
+            engine.infer(&input).unwrap(),
+            engine.backward(&gradients).unwrap(),
+            graph,
+        )
+    };
+    let (parts, copy) = (run(false), run(true));
+    for (a, b) in parts.0.iter().zip(&copy.0) {
+        assert_close(a.data(), b.data(), 1e-5, "output");
+    }
+    for (param, (a, b)) in parts.2.params.iter().zip(parts.1.iter().zip(&copy.1)) {
+        assert_close(a, b, 1e-5, &param.name);
+    }
+}
+
 #[test]
 fn thread_counts_give_the_same_bits() {
     let graph = coarse(0.2);

@@ -155,6 +155,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             Some("a model is a .safetensors file that `viscera train` or `viscera model import` made; make it again")
         }
         PipelineError::UnknownClass { .. } => Some("names are those of `viscera model show`"),
+        PipelineError::Unsupported { .. } => Some("`viscera model run` runs the bare network of such a model"),
         PipelineError::WouldOverwrite { .. } => Some("choose another folder with -o"),
         PipelineError::OtherDataset { .. } => Some("choose an empty folder with -o"),
         PipelineError::Network { .. } | PipelineError::Image(ImageError::OutOfMemory { .. }) => {

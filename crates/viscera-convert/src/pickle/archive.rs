@@ -48,7 +48,7 @@ impl Archive {
             .map_err(|_| format!("a file of {size} bytes is too short"))?;
         if first != *b"PK\x03\x04" {
             return Err(match first {
-                [0x80, ..] | [_, _, _, 0x80] => "written in the old form, before PyTorch 1.6; load it in Python and \
+                [0x80, ..] => "written in the old form, before PyTorch 1.6; load it in Python and \
                                                  save it again with torch.save"
                     .to_owned(),
                 _ => format!("no zip archive: it begins with {first:02x?}"),

@@ -160,13 +160,14 @@ impl PackedWeights {
                 let first_block = 2 * group;
                 let blocks = (out_blocks - first_block).min(2);
                 let outs = first_block * LANES..((first_block + blocks) * LANES).min(out_channels);
-                let mut entries = Vec::new();
-                let mut weights = Vec::new();
-                for in_block in 0..in_channels.div_ceil(LANES) {
-                    let ins = in_block * LANES..((in_block + 1) * LANES).min(in_channels);
-                    if !outs.clone().any(|o| ins.clone().any(|i| connected(o, i))) {
-                        continue;
-                    }
+                let joined: Vec<(usize, Range<usize>)> = (0..in_channels.div_ceil(LANES))
+                    .map(|in_block| (in_block, in_block * LANES..((in_block + 1) * LANES).min(in_channels)))
+                    .filter(|(_, ins)| outs.clone().any(|o| ins.clone().any(|i| connected(o, i))))
+                    .collect();
+                let channels: usize = joined.iter().map(|(_, ins)| ins.len()).sum();
+                let mut entries = Vec::with_capacity(joined.len() * pass.taps.len());
+                let mut weights = Vec::with_capacity(channels * pass.taps.len() * blocks);
+                for (in_block, ins) in joined {
                     for (slot, &(_, tap)) in pass.taps.iter().enumerate() {
                         entries.push((slot, in_block, ins.len()));
                         for i in ins.clone() {
@@ -193,6 +194,28 @@ impl PackedWeights {
             })
             .collect();
         Self { groups }
+    }
+
+    /// Bytes of the weights that [`Self::new`] packs for so many taps.
+    pub(crate) fn bytes(
+        taps: usize,
+        out_channels: usize,
+        in_channels: usize,
+        connected: impl Fn(usize, usize) -> bool,
+    ) -> usize {
+        let mut lanes = 0;
+        let out_blocks = out_channels.div_ceil(LANES);
+        for first in (0..out_blocks).step_by(2) {
+            let blocks = (out_blocks - first).min(2);
+            let outs = first * LANES..((first + blocks) * LANES).min(out_channels);
+            for start in (0..in_channels).step_by(LANES) {
+                let ins = start..(start + LANES).min(in_channels);
+                if outs.clone().any(|o| ins.clone().any(|i| connected(o, i))) {
+                    lanes += ins.len() * taps * blocks;
+                }
+            }
+        }
+        lanes * size_of::<Lane>()
     }
 }
 

@@ -7,16 +7,23 @@ use crate::kernels::tile::{WeightRows, weight_rows};
 use crate::layout::{Blocked, LANES, Lane};
 use rayon::prelude::*;
 
-/// Adds the gradient of the weights of a convolution without groups to `target`, `[out][in][z][y][x]`, where `x` is the
-/// input and `dy` the output's gradient. The order of all additions depends on shapes alone.
+/// Adds the gradient of the weights of a convolution without groups to `target`, `[out][all][z][y][x]`, where `x` is the
+/// input, whose channels are those from `first_channel` on out of `all`, and `dy` the output's gradient. The order of all additions depends on shapes alone.
 ///
 /// # Panics
 /// When `x` has too small a halo, or shapes do not fit: a mistake of the planner.
-pub(crate) fn weight_gradient(isa: Isa, form: Form, x: &Blocked, dy: &Blocked, target: &mut [f32]) {
+pub(crate) fn weight_gradient(
+    isa: Isa,
+    form: Form,
+    x: &Blocked,
+    dy: &Blocked,
+    [all, first_channel]: [usize; 2],
+    target: &mut [f32],
+) {
     let points: usize = form.points().iter().product();
     let taps: usize = form.taps().iter().product();
     let (ins, outs) = (x.dims.channels, dy.dims.channels);
-    assert_eq!(target.len(), outs * ins * taps, "weights do not fit");
+    assert_eq!(target.len(), outs * all * taps, "weights do not fit");
     form.assert_halo(&x.dims, dy.dims.extent);
     let (in_blocks, out_blocks) = (x.dims.blocks(), dy.dims.blocks());
     let tiles = form.tiles(dy.dims.extent);
@@ -50,6 +57,7 @@ pub(crate) fn weight_gradient(isa: Isa, form: Form, x: &Blocked, dy: &Blocked, t
                             x,
                             sample,
                             block,
+                            place: [block, in_blocks],
                             run,
                             columns: &mut columns,
                             v: &mut v,
@@ -95,7 +103,7 @@ pub(crate) fn weight_gradient(isa: Isa, form: Form, x: &Blocked, dy: &Blocked, t
         })
         .collect();
     target
-        .par_chunks_mut(LANES * ins * taps)
+        .par_chunks_mut(LANES * all * taps)
         .enumerate()
         .for_each(|(block, target)| {
             // The share that holds this block.
@@ -115,9 +123,9 @@ pub(crate) fn weight_gradient(isa: Isa, form: Form, x: &Blocked, dy: &Blocked, t
                 for line in form.lines() {
                     unfilter_line(&mut grid, line);
                 }
-                for (o, target) in target.chunks_exact_mut(ins * taps).enumerate() {
+                for (o, target) in target.chunks_exact_mut(all * taps).enumerate() {
                     for tap in 0..taps {
-                        target[i * taps + tap] += grid[form.tap_place(tap)].0[o];
+                        target[(first_channel + i) * taps + tap] += grid[form.tap_place(tap)].0[o];
                     }
                 }
             }

@@ -124,6 +124,15 @@ impl Form {
         })
     }
 
+    /// Bytes of scratch of one thread that runs [`run`] on so many outputs and input blocks.
+    pub(crate) fn scratch_bytes(&self, count: [usize; 3], in_blocks: usize) -> usize {
+        let tiles = self.tiles(count);
+        let slots = segment_size(*self, tiles).min(tiles.iter().product());
+        let points: usize = self.points().iter().product();
+        let columns = self.columns(&runs(tiles, 0, slots));
+        (points * slots * (in_blocks + 2) + columns) * size_of::<Lane>()
+    }
+
     /// Lanes of scratch that the transforms of these runs need.
     fn columns(&self, runs: &[Run]) -> usize {
         let (points, step) = (self.points(), self.step);
@@ -159,6 +168,12 @@ struct Group {
 }
 
 impl WinogradWeights {
+    /// Bytes of the weights that [`Self::new`] makes.
+    pub(crate) fn bytes(form: Form, in_channels: usize, out_channels: usize) -> usize {
+        let points: usize = form.points().iter().product();
+        points * in_channels * out_channels.div_ceil(LANES) * size_of::<Lane>()
+    }
+
     /// Transforms `weight(out channel, in channel, kernel tap)`. `form` is that of `pass`.
     pub(crate) fn new(
         form: Form,
@@ -281,15 +296,16 @@ struct Scratch {
     m: Vec<Lane>,
 }
 
-/// Runs one pass from `x` to `y`, whose halo is left alone. With `moments`, also gives those of everything written.
+/// Runs one pass from the channels of all of `xs`, one after the other, to `y`, whose halo is left alone. All of `xs` but
+/// the last fill their blocks. With `moments`, also gives those of everything written.
 ///
 /// # Panics
-/// When the halo of `x` is too small for the taps, or the channels do not fit: a mistake of the planner.
+/// When a halo of `xs` is too small for the taps, or the channels do not fit: a mistake of the planner.
 pub(crate) fn run(
     isa: Isa,
     packed: &WinogradWeights,
     write: Write<'_>,
-    x: &Blocked,
+    xs: &[&Blocked],
     y: &mut Blocked,
     moments: bool,
 ) -> Vec<Partial> {
@@ -297,22 +313,26 @@ pub(crate) fn run(
     let (points, step) = (form.points(), form.step);
     let all_points: usize = points.iter().product();
     let count = y.dims.extent;
-    form.assert_halo(&x.dims, count);
-    assert!(
-        x.dims.batch == y.dims.batch && x.dims.channels == packed.in_channels,
-        "channels or batches differ"
-    );
-    let in_blocks = x.dims.blocks();
+    // Every block of input, as its value and its place in it.
+    let mut sources: Vec<(&Blocked, usize)> = Vec::new();
+    for x in xs {
+        form.assert_halo(&x.dims, count);
+        assert_eq!(x.dims.batch, y.dims.batch, "batches differ");
+        sources.extend((0..x.dims.blocks()).map(|block| (*x, block)));
+    }
+    let in_blocks = sources.len();
+    assert_eq!(in_blocks, packed.in_channels.div_ceil(LANES), "channels differ");
+    let batch = y.dims.batch;
     let tiles = form.tiles(count);
     let all_tiles: usize = tiles.iter().product();
     let size = segment_size(form, tiles);
     let segments = all_tiles.div_ceil(size);
     // Where segments are few, several tasks share one, each with some of the output blocks.
     let groups = packed.groups.len();
-    let shares = 16usize.div_ceil(segments * x.dims.batch).min(groups);
+    let shares = 16usize.div_ceil(segments * batch).min(groups);
     let y_dims = y.dims;
     let y_data = Shared(y.data.as_mut_ptr());
-    let tasks = x.dims.batch * segments * shares;
+    let tasks = batch * segments * shares;
     let partials: Vec<Vec<Partial>> = (0..tasks)
         .into_par_iter()
         .map_init(Scratch::default, |scratch, task| {
@@ -323,13 +343,14 @@ pub(crate) fn run(
             let runs = runs(tiles, first, first + slots);
             scratch.columns.resize(form.columns(&runs), Lane::ZERO);
             scratch.v.resize(all_points * in_blocks * slots, Lane::ZERO);
-            for block in 0..in_blocks {
+            for (place, &(x, block)) in sources.iter().enumerate() {
                 for &run in &runs {
                     isa.run(TransformInput {
                         form,
                         x,
                         sample,
                         block,
+                        place: [place, in_blocks],
                         run,
                         columns: &mut scratch.columns,
                         v: &mut scratch.v,
@@ -484,7 +505,7 @@ mod tests {
                     );
                     for isa in [Isa::Scalar, Isa::detect()] {
                         let mut fast = vec![0.0; plain.len()];
-                        weight_gradient(isa, form, &x, &dy, &mut fast);
+                        weight_gradient(isa, form, &x, &dy, [ins, 0], &mut fast);
                         let largest = plain.iter().fold(0.0f32, |m, v| m.max(v.abs()));
                         for (a, b) in plain.iter().zip(&fast) {
                             assert!((a - b).abs() <= 1e-5 * largest, "{kernel:?} {extent:?}: {a} {b}");
@@ -495,7 +516,7 @@ mod tests {
                         for write in [Write::Set(&bias), Write::Add] {
                             let (mut plain, mut fast) = (value(dims(outs, [1; 3]), 2), value(dims(outs, [1; 3]), 2));
                             let plain_parts = run_passes(Isa::Scalar, &[(&pass, &packed)], write, &x, &mut plain, true);
-                            let fast_parts = run(isa, &transformed, write, &x, &mut fast, true);
+                            let fast_parts = run(isa, &transformed, write, &[&x], &mut fast, true);
                             let (a, b) = (plain.store(), fast.store());
                             let largest = a.data().iter().fold(0.0f32, |m, v| m.max(v.abs()));
                             for (a, b) in a.data().iter().zip(b.data()) {

@@ -77,6 +77,8 @@ pub(super) struct TransformInput<'a> {
     pub(super) x: &'a Blocked,
     pub(super) sample: usize,
     pub(super) block: usize,
+    /// Place of the block among all input blocks, and how many there are.
+    pub(super) place: [usize; 2],
     pub(super) run: Run,
     pub(super) columns: &'a mut [Lane],
     pub(super) v: &'a mut [Lane],
@@ -152,10 +154,10 @@ impl TransformInput<'_> {
         for line in columns.chunks_exact_mut(width) {
             line[inside..].fill(Lane::ZERO);
         }
-        let in_blocks = dims.blocks();
+        let [at, in_blocks] = self.place;
         let (count, slots) = (self.run.count, self.slots);
         for (pair, line) in columns.chunks_exact(width).enumerate() {
-            let place = |k: usize| ((pair * points[2] + k) * in_blocks + self.block) * slots + self.run.slot;
+            let place = |k: usize| ((pair * points[2] + k) * in_blocks + at) * slots + self.run.slot;
             if points[2] == 1 {
                 self.v[place(0)..place(0) + count].copy_from_slice(&line[..count]);
                 continue;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-use viscera_engine::{Engine, Isa, StepTime, peak_gflops};
+use viscera_engine::{Engine, Isa, MemoryNeed, StepTime, peak_gflops};
 use viscera_monitor::{Spread, own_peak_bytes};
 use viscera_net::builders::named;
 use viscera_net::{Graph, Tensor, Weights};
@@ -31,9 +31,8 @@ struct Report {
     gflops: f64,
     /// Of multiply-adds in registers, measured just before.
     peak_gflops: f64,
-    weights_mib: f64,
-    /// Peak of the values of a forward pass, as planned.
-    planned_values_mib: f64,
+    /// Of a forward pass, as known before it: weights, packed weights, values, scratch.
+    planned_mib: [f64; 4],
     /// Of the whole process so far.
     process_peak_mib: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -61,13 +60,12 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
     let peak = peak_gflops();
     #[cfg_attr(not(feature = "train"), expect(unused_mut, reason = "only training changes it"))]
     let mut engine = Engine::new(&graph, &weights)?;
-    let weights_mib = weights.values.iter().map(Vec::len).sum::<usize>() as f64 * 4.0 / MIB;
     #[cfg(feature = "train")]
     let mut training = args
         .train
         .then(|| viscera_train::StepMeasure::new(&graph.params, weights.clone()));
     drop(weights);
-    let planned = engine.peak_value_bytes(args.batch, input)?;
+    let need = MemoryNeed::new(&graph, args.batch, input, rayon::current_num_threads())?;
     let mut seconds = Vec::new();
     let mut layers: BTreeMap<usize, Vec<StepTime>> = BTreeMap::new();
     // The first run packs weights and takes memory: it does not count.
@@ -107,8 +105,7 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
         gflop,
         gflops: gflop / seconds.median,
         peak_gflops: peak,
-        weights_mib,
-        planned_values_mib: planned as f64 / MIB,
+        planned_mib: [need.weights, need.packed, need.values, need.scratch].map(|bytes| bytes as f64 / MIB),
         process_peak_mib: own_peak_bytes().map(|bytes| bytes as f64 / MIB),
         layers: if args.layers {
             layers.into_values().filter_map(layer).collect()
@@ -171,6 +168,7 @@ fn show(report: &Report, printer: &Printer) {
     let [z, y, x] = report.input;
     let what = if report.train { "training step" } else { "forward pass" };
     let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let [weights, packed, values, scratch] = report.planned_mib;
     let rows = [
         row(
             "network",
@@ -197,9 +195,9 @@ fn show(report: &Report, printer: &Printer) {
         row(
             "memory",
             format!(
-                "{:.0} MiB weights, {:.0} MiB values planned, {} MiB peak of the process",
-                report.weights_mib,
-                report.planned_values_mib,
+                "{:.0} MiB for a forward pass ({weights:.0} weights, {packed:.0} packed, {values:.0} values, {scratch:.0} \
+                 scratch), {} MiB peak of the process",
+                report.planned_mib.iter().sum::<f64>(),
                 report
                     .process_peak_mib
                     .map_or_else(|| "?".to_owned(), |mib| format!("{mib:.0}"))
