@@ -341,7 +341,7 @@ mod tests {
             (("id = \"fine\"", "id = \"coarse\""), "two stages"),
             (("role = \"segment\"", "role = \"localise\""), "exactly one stage"),
             (("window_hu = [-325, 325]", "window_hu = [325, -325]"), "does not rise"),
-            (("size = [160, 160, 160]", "size = [4000, 4000, 4000]"), "voxels"),
+            (("size = [160, 160, 160]", "size = [4000, 4000, 4000]"), "more than"),
             (
                 ("size = [192, 192, 192]", "size = [192, 192, 8]"),
                 "does not suit the network",
