@@ -259,6 +259,108 @@ fn windows(
 #[cfg(test)]
 mod tests {
     use crate::builders::{CoarseUnet, EfficientSegNet, Plane};
+    use crate::{Graph, Init, Interpolation, Node, NodeId, Op, Param, ParamId, ParamKind, WindowAttention};
+
+    /// What an operation gives for an input of 6 channels and 4×6×8 voxels, or what is wrong. Parameter 0 is `[6]`,
+    /// parameter 1 `[15, 2]`.
+    fn shape_after(op: Op) -> Result<(usize, [usize; 3]), String> {
+        let node = |name: &str, op, inputs| Node {
+            name: name.to_owned(),
+            op,
+            inputs,
+        };
+        let param = |shape: &[usize]| Param {
+            name: "p".to_owned(),
+            shape: shape.to_vec(),
+            init: Init::Constant(0.0),
+            kind: ParamKind::Learnt,
+        };
+        let graph = Graph {
+            name: "one".to_owned(),
+            nodes: vec![
+                node("input", Op::Input { channels: 6 }, vec![]),
+                node("op", op, vec![NodeId(0)]),
+            ],
+            params: vec![param(&[6]), param(&[15, 2])],
+            outputs: vec![NodeId(1)],
+        };
+        let shapes = graph.shapes([4, 6, 8]).map_err(|error| error.to_string())?;
+        Ok(shapes.nodes[1])
+    }
+
+    fn pad(before: [isize; 3], after: [isize; 3]) -> Op {
+        Op::Pad { before, after }
+    }
+
+    fn attention(heads: usize, window: [usize; 3], shift: [usize; 3]) -> Op {
+        Op::WindowAttention(WindowAttention {
+            heads,
+            window,
+            shift,
+            bias: ParamId(1),
+        })
+    }
+
+    #[test]
+    fn operations_give_their_shapes() {
+        let nearest = |factor| Op::Resize {
+            factor,
+            mode: Interpolation::Nearest,
+        };
+        for (op, shape) in [
+            (pad([1, 0, -2], [0, -3, 4]), (6, [5, 3, 10])),
+            (nearest([1, 2, 3]), (6, [4, 12, 24])),
+            (Op::Channels { start: 2, len: 4 }, (4, [4, 6, 8])),
+            (attention(2, [1, 3, 2], [0, 1, 1]), (2, [4, 6, 8])),
+        ] {
+            assert_eq!(shape_after(op.clone()), Ok(shape), "{op:?}");
+        }
+    }
+
+    /// Graphs come from files too: nothing may overflow, and everything must be named.
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let huge = usize::MAX / 2;
+        let prelu = |slope| Op::Activation(crate::Activation::PRelu { slope });
+        for (op, reason) in [
+            (pad([-4, 0, 0], [0; 3]), "cannot pad"),
+            (pad([isize::MAX, 0, 0], [isize::MAX, 0, 0]), "cannot pad"),
+            (pad([1 << 50, 0, 0], [0; 3]), "too many values"),
+            (
+                Op::Resize {
+                    factor: [huge; 3],
+                    mode: Interpolation::Nearest,
+                },
+                "too many values",
+            ),
+            (Op::Channels { start: 3, len: 4 }, "of only 6"),
+            (
+                Op::Channels {
+                    start: usize::MAX,
+                    len: 2,
+                },
+                "of only 6",
+            ),
+            (attention(2, [1, 4, 2], [0; 3]), "do not divide"),
+            (attention(2, [1, 3, 2], [1, 0, 0]), "cannot shift"),
+            (attention(2, [2, 3, 2], [0; 3]), "is needed"),
+            (attention(huge, [1, 3, 2], [0; 3]), "heads"),
+            (prelu(ParamId(1)), "is needed"),
+            (prelu(ParamId(7)), "does not exist"),
+            (Op::DropPath { p: 1.0 }, "must be in [0, 1)"),
+            (
+                Op::GroupNorm {
+                    groups: 4,
+                    eps: 1e-5,
+                    affine: None,
+                },
+                "do not divide",
+            ),
+        ] {
+            let error = shape_after(op.clone()).unwrap_err();
+            assert!(error.contains("node op") && error.contains(reason), "{op:?}: {error}");
+        }
+    }
 
     #[test]
     fn an_input_too_small_names_the_node() {

@@ -1,6 +1,6 @@
 //! Builders of the networks, one file each. A builder takes widths and options and gives a [`Graph`](crate::Graph).
 //!
-//! [`Architecture`] is any of them; [`named`] gives those that publications fix, with all their settings.
+//! [`Architecture`] is any of them; [`named()`] gives those that publications fix, with all their settings.
 
 mod coarse_unet;
 mod dmfnet;
