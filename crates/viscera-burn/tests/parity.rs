@@ -4,6 +4,9 @@
 #[allow(dead_code)] // the goldens themselves are another test's
 mod suite;
 
+#[path = "../../../fixtures/net_of_operations.rs"]
+mod net_of_operations;
+
 use suite::{KINK_TOLERANCE, TOLERANCE, assert_close, by_formula, smooth, weights};
 use viscera_burn::CpuExecutor;
 use viscera_engine::Engine;
@@ -46,13 +49,15 @@ fn step(executor: &mut dyn Executor, weights: &Weights, input: &Tensor, seed: u6
 
 /// Outputs and gradients must be equal, before and after the parameters change.
 fn check(graph: &Graph, shape: [usize; 5], gradient_tolerance: f32) {
-    let input = by_formula("input", shape);
-    let mut weights = weights(graph);
+    check_with(graph, &by_formula("input", shape), weights(graph), gradient_tolerance);
+}
+
+fn check_with(graph: &Graph, input: &Tensor, mut weights: Weights, gradient_tolerance: f32) {
     let mut executors = executors(graph, &weights);
     for seed in [3, 4] {
         let steps: Vec<_> = executors
             .iter_mut()
-            .map(|(name, e)| (*name, step(e.as_mut(), &weights, &input, seed)))
+            .map(|(name, e)| (*name, step(e.as_mut(), &weights, input, seed)))
             .collect();
         let expected = &steps[0].1;
         for (name, found) in &steps[1..] {
@@ -120,4 +125,11 @@ fn the_coarse_unet_is_the_same_everywhere() {
 #[test]
 fn efficientsegnet_is_the_same_everywhere() {
     check_both(&fine(Plane::Paper, 0.2), [1, 2, 64, 65, 70]);
+}
+
+#[test]
+fn every_operation_is_the_same_everywhere() {
+    let graph = net_of_operations::net();
+    let input = by_formula("input", net_of_operations::INPUT);
+    check_with(&graph, &input, Weights::init(&graph, 3), TOLERANCE);
 }

@@ -107,7 +107,10 @@ fn dict(items: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// A file in a folder of its own.
-struct File(#[expect(dead_code, reason = "it lives as long as its file")] tempfile::TempDir, PathBuf);
+struct File(
+    #[expect(dead_code, reason = "it lives as long as its file")] tempfile::TempDir,
+    PathBuf,
+);
 
 fn file(name: &str, bytes: &[u8]) -> File {
     let dir = tempfile::tempdir().unwrap();
@@ -127,11 +130,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 fn timed(read: impl FnOnce() -> String) -> String {
     let begin = Instant::now();
     let error = read();
-    assert!(
-        begin.elapsed() < LIMIT,
-        "{error} took {:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < LIMIT, "{error} took {:?}", begin.elapsed());
     error
 }
 

@@ -1,7 +1,7 @@
 //! ONNX models of PyTorch's exporters against ONNX Runtime, and every network of the project there and back.
 
 use safetensors::SafeTensors;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use viscera_convert::onnx::{self, ExportOptions};
 use viscera_engine::Engine;
@@ -23,13 +23,25 @@ impl Golden {
     fn floats(&self, key: &str) -> Option<Vec<f32>> {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let view = file.tensor(key).ok()?;
-        Some(view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+        Some(
+            view.data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&b| f32::from_le_bytes(b))
+                .collect(),
+        )
     }
 
     fn shape(&self, key: &str) -> [usize; 5] {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let view = file.tensor(key).unwrap();
-        let values = view.data().as_chunks().0.iter().map(|&b| i64::from_le_bytes(b) as usize);
+        let values = view
+            .data()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| i64::from_le_bytes(b) as usize);
         values.collect::<Vec<_>>().try_into().unwrap()
     }
 }
@@ -55,9 +67,15 @@ fn imported_networks_equal_onnx_runtime() {
     let golden = Golden::open();
     let folder = tempfile::tempdir().unwrap();
     let mut models = 0;
-    let mut names: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(fixtures())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     names.sort();
-    for path in names.into_iter().filter(|path| path.extension().is_some_and(|e| e == "onnx")) {
+    for path in names
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "onnx"))
+    {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let (graph, weights) = onnx::import(&path).unwrap();
         let input = by_formula("input", golden.shape(&format!("{name}/input_shape")));
@@ -78,7 +96,10 @@ fn imported_networks_equal_onnx_runtime() {
                     assert!(close, "{key}: {found}, not {expected}");
                 }
             }
-            assert!(golden.floats(&format!("{name}/output/{}/max", outputs.len())).is_none(), "{name}: an output lacks");
+            assert!(
+                golden.floats(&format!("{name}/output/{}/max", outputs.len())).is_none(),
+                "{name}: an output lacks"
+            );
         }
         models += 1;
     }
@@ -88,11 +109,15 @@ fn imported_networks_equal_onnx_runtime() {
 /// A network with few channels, so that a test can write it.
 fn narrow(architecture: Architecture) -> Architecture {
     match architecture {
-        Architecture::CoarseUnet(settings) => {
-            Architecture::CoarseUnet(viscera_net::builders::CoarseUnet { base_features: 2, ..settings })
-        }
+        Architecture::CoarseUnet(settings) => Architecture::CoarseUnet(viscera_net::builders::CoarseUnet {
+            base_features: 2,
+            ..settings
+        }),
         Architecture::EfficientSegNet(settings) => {
-            Architecture::EfficientSegNet(viscera_net::builders::EfficientSegNet { base_features: 4, ..settings })
+            Architecture::EfficientSegNet(viscera_net::builders::EfficientSegNet {
+                base_features: 4,
+                ..settings
+            })
         }
         Architecture::UNet(mut settings) => {
             settings.stages.iter_mut().for_each(|stage| stage.features /= 8);
@@ -100,7 +125,12 @@ fn narrow(architecture: Architecture) -> Architecture {
         }
         Architecture::DmfNet(settings) => {
             let (stem, width, groups) = (settings.stem / 4, settings.width / 4, settings.groups / 4);
-            Architecture::DmfNet(viscera_net::builders::DmfNet { stem, width, groups, ..settings })
+            Architecture::DmfNet(viscera_net::builders::DmfNet {
+                stem,
+                width,
+                groups,
+                ..settings
+            })
         }
         Architecture::PhTrans(settings) => Architecture::PhTrans(viscera_net::builders::PhTrans {
             base_features: 6,
@@ -115,19 +145,32 @@ fn narrow(architecture: Architecture) -> Architecture {
 fn random(graph: &Graph) -> Weights {
     let value = |param: &viscera_net::Param| {
         let shape = [1, 1, 1, 1, param.len()];
-        by_formula(&param.name, shape).into_data().into_iter().map(|v| 0.75 + v / 4.0).collect()
+        by_formula(&param.name, shape)
+            .into_data()
+            .into_iter()
+            .map(|v| 0.75 + v / 4.0)
+            .collect()
     };
-    Weights { values: graph.params.iter().map(value).collect() }
+    Weights {
+        values: graph.params.iter().map(value).collect(),
+    }
 }
 
 /// Each node without names: its operation with values in the place of parameters, and what it reads.
 type Bare = (Op, Vec<Vec<f32>>, Vec<Vec<usize>>, Vec<NodeId>);
 
 fn bare(graph: &Graph, weights: &Weights) -> (Vec<Bare>, Vec<NodeId>) {
-    // Stochastic depth does nothing in a network that is used: it is written as nothing.
+    // What no output needs is left out of an import: a head for training only.
+    let mut needed: HashSet<usize> = graph.outputs.iter().map(|id| id.0).collect();
+    for (i, node) in graph.nodes.iter().enumerate().rev() {
+        if needed.contains(&i) {
+            needed.extend(node.inputs.iter().map(|id| id.0));
+        }
+    }
     let mut place = HashMap::new();
     let mut kept: Vec<&Node> = Vec::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
+    for (i, node) in graph.nodes.iter().enumerate().filter(|(i, _)| needed.contains(i)) {
+        // Stochastic depth does nothing in a network that is used: it is written as nothing.
         if let Op::DropPath { .. } = node.op {
             let of: usize = place[&node.inputs[0].0];
             place.insert(i, of);
@@ -162,7 +205,9 @@ fn without_ids(op: &Op) -> Op {
         Op::InstanceNorm { affine, .. } | Op::GroupNorm { affine, .. } | Op::LayerNorm { affine, .. } => {
             *affine = affine.map(|_| (none, none));
         }
-        Op::BatchNorm { mean, variance, affine, .. } => {
+        Op::BatchNorm {
+            mean, variance, affine, ..
+        } => {
             (*mean, *variance) = (none, none);
             *affine = affine.map(|_| (none, none));
         }
@@ -191,7 +236,13 @@ fn every_network_comes_back_from_its_file() {
         let (expected, expected_outputs) = bare(&graph, &weights);
         let (found, outputs) = bare(&found, &values);
         for (found, expected) in found.iter().zip(&expected) {
-            assert!(found == expected, "{}: {:?} in the place of {:?}", network.name, found.0, expected.0);
+            assert!(
+                found == expected,
+                "{}: {:?} in the place of {:?}",
+                network.name,
+                found.0,
+                expected.0
+            );
         }
         assert_eq!(found.len(), expected.len(), "{}", network.name);
         assert_eq!(outputs, expected_outputs, "{}", network.name);
@@ -207,7 +258,9 @@ fn an_export_keeps_names_and_takes_a_size() {
     let graph = narrow(network.architecture).build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fixed.onnx");
-    let options = ExportOptions { spatial: Some([32, 48, 64]) };
+    let options = ExportOptions {
+        spatial: Some([32, 48, 64]),
+    };
     onnx::export(&graph, &Weights::init(&graph, 1), &path, options).unwrap();
     let (found, _) = onnx::import(&path).unwrap();
     let names = |graph: &Graph| graph.params.iter().map(|p| p.name.clone()).collect::<Vec<_>>();

@@ -2,7 +2,7 @@
 
 use crate::Isa;
 use crate::kernels::activation::Pointwise;
-use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_pass};
+use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_passes};
 use crate::kernels::moments::Partial;
 use crate::kernels::norm::{self, Affine, Statistics, Tail};
 use crate::kernels::pointwise;
@@ -11,6 +11,7 @@ use crate::kernels::weight_gradient::{bias_gradient, weight_gradient};
 use crate::kernels::winograd::{self, Form, WinogradWeights};
 use crate::layout::{Blocked, BufferPool, Dims};
 use crate::plan::{Kind, Moments, Plan, Step, steps, window};
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights, dropout_keeps};
@@ -44,9 +45,10 @@ pub struct StepTime {
 /// Weights of a step in the forms that its kernels read, each made when a run first needs it.
 #[derive(Debug, Default)]
 struct StepWeights {
-    /// One per pass.
+    /// One per pass or per input.
     direct: OnceLock<Vec<PackedWeights>>,
-    winograd: OnceLock<WinogradWeights>,
+    /// For F(2, 3), and with F(4, 3) along x.
+    winograd: [OnceLock<WinogradWeights>; 2],
 }
 
 /// What a forward pass in training mode leaves for the backward pass.
@@ -111,32 +113,6 @@ impl Engine {
         Ok((outputs, times.collect()))
     }
 
-    /// Peak of the memory that values take while the network runs once over `batch` samples of `spatial` voxels, in
-    /// bytes; weights and the input tensor are not counted.
-    ///
-    /// # Errors
-    /// Those of [`Graph::shapes`].
-    pub fn peak_value_bytes(&self, batch: usize, spatial: [usize; 3]) -> Result<usize, NetError> {
-        let plan = Plan::new(&self.graph, &self.steps, batch, spatial)?;
-        let bytes = |dims: Dims| dims.lanes() * size_of::<crate::layout::Lane>();
-        let mut left = plan.readers.clone();
-        let (mut live, mut peak) = (0, 0);
-        for step in &self.steps {
-            let in_place = step.in_place() && left[step.inputs[0].0] == 1;
-            if !in_place {
-                live += bytes(plan.dims(step.output));
-            }
-            peak = peak.max(live);
-            for (index, input) in step.reads().iter().enumerate() {
-                left[input.0] -= 1;
-                if left[input.0] == 0 && !(in_place && index == 0) {
-                    live -= bytes(plan.dims(*input));
-                }
-            }
-        }
-        Ok(peak)
-    }
-
     pub(crate) fn param(&self, id: ParamId) -> &[f32] {
         &self.weights.values[id.0]
     }
@@ -165,55 +141,93 @@ impl Engine {
             .collect()
     }
 
-    /// Runs a pass of a convolution by whichever kernel suits it; `reverse` for the gradient of its input. `cache` holds
-    /// weights that stay the same from run to run.
+    /// Runs a convolution forward, over the channels of all of `xs` one after the other, by whichever kernel suits it.
     fn convolve(
         &self,
         conv: &Conv,
-        pass: &TapPass,
-        reverse: bool,
-        cache: Option<&StepWeights>,
+        weights: &StepWeights,
         write: Write<'_>,
-        x: &Blocked,
+        xs: &[&Blocked],
         y: &mut Blocked,
         moments: bool,
     ) -> Vec<Partial> {
-        let (ins, outs) = (x.dims.channels, y.dims.channels);
-        let form = winograd_form(conv, pass, ins, outs);
-        let fresh = StepWeights::default();
-        let cache = cache.unwrap_or(&fresh);
-        if let Some(form) = form {
-            let packed = cache.winograd.get_or_init(|| {
-                let weight = self.param(conv.weight);
-                let taps: usize = conv.kernel.iter().product();
-                WinogradWeights::new(form, pass, outs, ins, |o, i, tap| {
-                    let pair = if reverse { i * outs + o } else { o * ins + i };
-                    weight[pair * taps + tap]
-                })
-            });
-            return winograd::run(self.isa, packed, write, x, y, moments);
+        let pass = window(conv).gather(y.dims.extent);
+        let ins: usize = xs.iter().map(|x| x.dims.channels).sum();
+        if let Some(form) = winograd_form(conv, &pass, ins, conv.out_channels) {
+            let packed = weights.winograd[usize::from(form.is_wide())]
+                .get_or_init(|| self.transform(conv, form, &pass, ins, 0..ins, false));
+            return winograd::run(self.isa, packed, write, xs, y, moments);
         }
-        let in_channels = if reverse { outs } else { ins };
-        let packed = cache
-            .direct
-            .get_or_init(|| vec![self.pack_conv(conv, in_channels, pass, reverse)]);
-        run_pass(self.isa, pass, &packed[0], write, x, y, moments)
+        let packed = weights.direct.get_or_init(|| {
+            let mut first = 0;
+            xs.iter()
+                .map(|x| {
+                    let range = first..first + x.dims.channels;
+                    first = range.end;
+                    self.pack_conv(conv, ins, range, &pass, false)
+                })
+                .collect()
+        });
+        let mut found = Vec::new();
+        for (at, (x, packed)) in xs.iter().zip(packed).enumerate() {
+            let write = if at == 0 { write } else { Write::Add };
+            let moments = moments && at + 1 == xs.len();
+            found = run_passes(self.isa, &[(&pass, packed)], write, x, y, moments);
+        }
+        found
     }
 
-    /// Packed weights of a convolution's pass; `reverse` for the gradient of its input.
-    fn pack_conv(&self, conv: &Conv, in_channels: usize, pass: &TapPass, reverse: bool) -> PackedWeights {
+    /// Adds to, or sets, the gradient of the input channels `range` out of `ins`.
+    fn convolve_back(&self, conv: &Conv, [ins, first]: [usize; 2], write: Write<'_>, dy: &Blocked, dx: &mut Blocked) {
+        let passes = window(conv).scatter(dx.dims.extent);
+        let range = first..first + dx.dims.channels;
+        if let [pass] = &passes[..]
+            && let Some(form) = winograd_form(conv, pass, conv.out_channels, range.len())
+        {
+            let packed = self.transform(conv, form, pass, ins, range, true);
+            winograd::run(self.isa, &packed, write, &[dy], dx, false);
+            return;
+        }
+        let pack = |pass| self.pack_conv(conv, ins, range.clone(), pass, true);
+        let packed: Vec<PackedWeights> = passes.iter().map(pack).collect();
+        let passes: Vec<_> = passes.iter().zip(&packed).collect();
+        run_passes(self.isa, &passes, write, dy, dx, false);
+    }
+
+    /// Winograd's weights of a convolution without groups, for the input channels `range` out of `ins`.
+    fn transform(
+        &self,
+        conv: &Conv,
+        form: Form,
+        pass: &TapPass,
+        ins: usize,
+        range: Range<usize>,
+        reverse: bool,
+    ) -> WinogradWeights {
         let weight = self.param(conv.weight);
-        let groups = Groups::new(conv, in_channels);
         let taps: usize = conv.kernel.iter().product();
-        let at = move |o: usize, i: usize, tap: usize| weight[(o * groups.ins + i % groups.ins) * taps + tap];
+        let at = |o: usize, i: usize, tap: usize| weight[(o * ins + range.start + i) * taps + tap];
         if reverse {
-            let connected = |i, o| groups.connected(o, i);
-            PackedWeights::new(pass, in_channels, conv.out_channels, connected, |i, o, tap| {
-                at(o, i, tap)
-            })
+            WinogradWeights::new(form, pass, range.len(), conv.out_channels, |i, o, tap| at(o, i, tap))
         } else {
-            let connected = |o, i| groups.connected(o, i);
-            PackedWeights::new(pass, conv.out_channels, in_channels, connected, at)
+            WinogradWeights::new(form, pass, conv.out_channels, range.len(), at)
+        }
+    }
+
+    /// Packed weights of a convolution's pass, for the input channels `range` out of `ins`; `reverse` for the gradient of
+    /// its input.
+    fn pack_conv(&self, conv: &Conv, ins: usize, range: Range<usize>, pass: &TapPass, reverse: bool) -> PackedWeights {
+        let weight = self.param(conv.weight);
+        let groups = Groups::new(conv, ins);
+        let taps: usize = conv.kernel.iter().product();
+        let (first, count) = (range.start, range.len());
+        let at = move |o: usize, i: usize, tap: usize| weight[(o * groups.ins + (first + i) % groups.ins) * taps + tap];
+        if reverse {
+            let connected = |i, o| groups.connected(o, first + i);
+            PackedWeights::new(pass, count, conv.out_channels, connected, |i, o, tap| at(o, i, tap))
+        } else {
+            let connected = |o, i| groups.connected(o, first + i);
+            PackedWeights::new(pass, conv.out_channels, count, connected, at)
         }
     }
 
@@ -394,21 +408,10 @@ impl Engine {
         match &step.kind {
             Kind::Input => output.load(input),
             Kind::Conv(conv) => {
-                let pass = window(conv).gather(output.dims.extent);
                 let bias = pack_bias(conv.bias.map(|b| self.param(b)), conv.out_channels);
-                let write = Write::Set(&bias);
                 output.clear_halo();
                 let norm = self.norm_behind(step.output, training.is_some());
-                let parts = self.convolve(
-                    conv,
-                    &pass,
-                    false,
-                    Some(weights),
-                    write,
-                    read[0],
-                    output,
-                    norm.is_some(),
-                );
+                let parts = self.convolve(conv, weights, Write::Set(&bias), &read, output, norm.is_some());
                 statistics[step.output.0] = norm.map(|(scope, eps)| Statistics::join(output.dims, &parts, scope, eps));
             }
             Kind::ConvTranspose { kernel, bias, weight } => {
@@ -417,9 +420,9 @@ impl Engine {
                 let packed = weights
                     .direct
                     .get_or_init(|| self.pack_transposed_all(*kernel, *weight));
-                for (pass, packed) in Window::disjoint(*kernel).scatter(output.dims.extent).iter().zip(packed) {
-                    run_pass(self.isa, pass, packed, Write::Set(&bias), read[0], output, false);
-                }
+                let passes = Window::disjoint(*kernel).scatter(output.dims.extent);
+                let passes: Vec<_> = passes.iter().zip(packed).collect();
+                run_passes(self.isa, &passes, Write::Set(&bias), read[0], output, false);
             }
             Kind::Norm { moments, eps, .. } => {
                 let tail = self.tail(&step.kind, output.dims, training);
@@ -464,31 +467,34 @@ impl Engine {
             return;
         };
         match (&step.kind, value(first), value(step.output)) {
-            (Kind::Conv(conv), Some(x), _) => {
+            (Kind::Conv(conv), _, _) => {
                 if let Some(bias) = conv.bias {
                     add_to(&mut parameters[bias.0], &bias_gradient(&dy));
                 }
                 let pass = window(conv).gather(dy.dims.extent);
-                let target = &mut parameters[conv.weight.0];
-                if let Some(form) = winograd_form(conv, &pass, x.dims.channels, conv.out_channels) {
-                    winograd::weight_gradient(self.isa, form, x, &dy, target);
-                } else {
-                    let groups = Groups::new(conv, x.dims.channels);
-                    let taps: usize = conv.kernel.iter().product();
-                    let connected = |o, i| groups.connected(o, i);
-                    weight_gradient(self.isa, &pass, x, &dy, connected, |o, i, tap, v| {
-                        target[(o * groups.ins + i % groups.ins) * taps + tap] += v;
-                    });
-                }
-                if wanted(first) {
-                    let passes = window(conv).scatter(x.dims.extent);
-                    gradients.write(first, tape, pool, |fresh, dx| {
-                        let none = pack_bias(None, x.dims.channels);
-                        let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        for pass in &passes {
-                            self.convolve(conv, pass, true, None, write, &dy, dx, false);
-                        }
-                    });
+                let ins = step.inputs.iter().map(|&id| tape.plan.dims(id).channels).sum();
+                let groups = Groups::new(conv, ins);
+                let taps: usize = conv.kernel.iter().product();
+                let mut channel = 0;
+                for &input in &step.inputs {
+                    let Some(x) = value(input) else { continue };
+                    let (target, count) = (&mut parameters[conv.weight.0], x.dims.channels);
+                    if let Some(form) = winograd_form(conv, &pass, count, conv.out_channels) {
+                        winograd::weight_gradient(self.isa, form, x, &dy, [ins, channel], target);
+                    } else {
+                        let connected = |o, i| groups.connected(o, channel + i);
+                        weight_gradient(self.isa, &pass, x, &dy, connected, |o, i, tap, v| {
+                            target[(o * groups.ins + (channel + i) % groups.ins) * taps + tap] += v;
+                        });
+                    }
+                    if wanted(input) {
+                        gradients.write(input, tape, pool, |fresh, dx| {
+                            let none = pack_bias(None, count);
+                            let write = if fresh { Write::Set(&none) } else { Write::Add };
+                            self.convolve_back(conv, [ins, channel], write, &dy, dx);
+                        });
+                    }
+                    channel += count;
                 }
                 pool.give(dy);
             }
@@ -507,7 +513,7 @@ impl Engine {
                         let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
                         let none = pack_bias(None, ins);
                         let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        run_pass(self.isa, &pass, &packed, write, &dy, dx, false);
+                        run_passes(self.isa, &[(&pass, &packed)], write, &dy, dx, false);
                     });
                 }
                 pool.give(dy);
@@ -686,28 +692,29 @@ impl Gradients {
 
 /// Which channels a grouped convolution joins.
 #[derive(Clone, Copy)]
-struct Groups {
+pub(crate) struct Groups {
     /// Channels of the input and of the output per group.
     ins: usize,
     outs: usize,
 }
 
 impl Groups {
-    fn new(conv: &Conv, in_channels: usize) -> Self {
+    pub(crate) fn new(conv: &Conv, in_channels: usize) -> Self {
         Self {
             ins: in_channels / conv.groups,
             outs: conv.out_channels / conv.groups,
         }
     }
 
-    fn connected(self, o: usize, i: usize) -> bool {
+    pub(crate) fn connected(self, o: usize, i: usize) -> bool {
         o / self.outs == i / self.ins
     }
 }
 
 /// The Winograd form of a convolution's pass where it has one that pays.
-fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option<Form> {
-    Form::of(pass).filter(|form| conv.groups == 1 && form.pays(ins, outs, pass.count))
+pub(crate) fn winograd_form(conv: &Conv, pass: &TapPass, ins: usize, outs: usize) -> Option<Form> {
+    let form = Form::of(pass).filter(|_| conv.groups == 1)?;
+    form.best(ins, outs, pass.count)
 }
 
 pub(crate) fn dropout_factor(seed: u64, node: usize, sample: usize, channel: usize, p: f32) -> f32 {

@@ -198,29 +198,85 @@ impl Blocked {
     }
 }
 
-/// Buffers that wait to be used again, so that a run asks the system for memory once.
-#[derive(Debug, Default)]
-pub(crate) struct BufferPool {
-    free: Vec<Vec<Lane>>,
+/// Buffers that wait to be used again, so that a run asks the system for memory once. Of another type than lanes, only
+/// their sizes: to know before a run what it will take.
+#[derive(Debug)]
+pub(crate) struct BufferPool<B = Vec<Lane>> {
+    free: Vec<B>,
+}
+
+/// What a pool has for a value.
+pub(crate) enum Found<B> {
+    /// A buffer.
+    Fits(B),
+    /// Nothing; and a smaller buffer to be dropped.
+    None(Option<B>),
+}
+
+/// What a [`BufferPool`] must know of its buffers.
+pub(crate) trait Buffer {
+    /// Lanes that fit.
+    fn room(&self) -> usize;
+}
+
+impl Buffer for Vec<Lane> {
+    fn room(&self) -> usize {
+        self.capacity()
+    }
+}
+
+impl Buffer for usize {
+    fn room(&self) -> usize {
+        *self
+    }
+}
+
+impl<B> Default for BufferPool<B> {
+    fn default() -> Self {
+        Self { free: Vec::new() }
+    }
+}
+
+impl<B: Buffer> BufferPool<B> {
+    /// The tightest buffer that holds so many lanes and wastes less than half of itself. Where there is none, the largest
+    /// of those that are too small goes back to the system, to make room for the one that its caller will make.
+    pub(crate) fn find(&mut self, lanes: usize) -> Found<B> {
+        let room = |i: usize| self.free[i].room();
+        let all = 0..self.free.len();
+        let fits = all.clone().filter(|&i| room(i) >= lanes && room(i) / 2 <= lanes);
+        if let Some(fit) = fits.min_by_key(|&i| room(i)) {
+            return Found::Fits(self.free.swap_remove(fit));
+        }
+        match all.filter(|&i| room(i) < lanes).max_by_key(|&i| room(i)) {
+            Some(small) => Found::None(Some(self.free.swap_remove(small))),
+            None => Found::None(None),
+        }
+    }
+
+    /// Takes a buffer back.
+    pub(crate) fn put(&mut self, buffer: B) {
+        self.free.push(buffer);
+    }
 }
 
 impl BufferPool {
     /// A buffer for a value. Its contents are arbitrary where it was used before: write all rows through
     /// [`Blocked::fill_rows`], or call [`Blocked::clear_halo`] before a kernel writes the voxels.
     pub(crate) fn take(&mut self, dims: Dims) -> Blocked {
-        let lanes = dims.lanes();
-        // The tightest buffer that holds it and wastes less than half of itself.
-        let fit = (0..self.free.len())
-            .filter(|&i| self.free[i].capacity() >= lanes && self.free[i].capacity() / 2 <= lanes)
-            .min_by_key(|&i| self.free[i].capacity());
-        let mut data = fit.map(|i| self.free.swap_remove(i)).unwrap_or_default();
-        data.resize(lanes, Lane::ZERO);
+        let mut data = match self.find(dims.lanes()) {
+            Found::Fits(data) => data,
+            Found::None(small) => {
+                drop(small);
+                Vec::new()
+            }
+        };
+        data.resize(dims.lanes(), Lane::ZERO);
         Blocked { dims, data }
     }
 
-    /// Takes a buffer back.
+    /// Takes a value's buffer back.
     pub(crate) fn give(&mut self, value: Blocked) {
-        self.free.push(value.data);
+        self.put(value.data);
     }
 }
 

@@ -11,6 +11,7 @@ mod engine;
 mod isa;
 mod kernels;
 mod layout;
+mod memory;
 mod operations;
 mod peak;
 mod plan;
@@ -18,4 +19,5 @@ mod vector;
 
 pub use engine::{Engine, StepTime};
 pub use isa::Isa;
+pub use memory::MemoryNeed;
 pub use peak::peak_gflops;

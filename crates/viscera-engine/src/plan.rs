@@ -3,7 +3,7 @@
 
 use crate::kernels::conv::{TapPass, Window, halo_needed};
 use crate::kernels::scope::Scope;
-use crate::layout::Dims;
+use crate::layout::{Dims, LANES};
 use viscera_net::{Activation, Conv, Graph, Interpolation, NetError, NodeId, Op, ParamId, PoolKind, WindowAttention};
 
 /// A group of nodes that one kernel runs. Its value is that of its last node.
@@ -261,7 +261,7 @@ pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, NetError> {
     }
     // A fused chain ends later than it begins; running order is that of the beginnings, and every input of a step is
     // the end of a chain that began before it, because chains have no side readers.
-    Ok(steps)
+    Ok(without_copies(graph, steps))
 }
 
 /// Moments, epsilon, weight and bias of what becomes [`Kind::Norm`].
@@ -299,6 +299,60 @@ fn smooth(op: &Op) -> Option<Activation> {
     }
 }
 
+/// Takes away concatenations that only convolutions read: these then read the parts themselves, where all parts but the
+/// last fill their blocks of channels.
+fn without_copies(graph: &Graph, mut steps: Vec<Step>) -> Vec<Step> {
+    let readable = |step: &Step, steps: &[Step]| {
+        let (last, parts) = step.inputs.split_last()?;
+        let whole = parts
+            .iter()
+            .all(|&part| channels(graph, part).is_some_and(|c| c.is_multiple_of(LANES)));
+        let readers = steps.iter().filter(|s| s.inputs.contains(&step.output));
+        let convolved = readers
+            .clone()
+            .all(|s| matches!(&s.kind, Kind::Conv(conv) if conv.groups == 1));
+        let once = parts.iter().all(|part| part != last);
+        let fits = matches!(step.kind, Kind::Concat)
+            && whole
+            && once
+            && convolved
+            && readers.count() > 0
+            && !graph.outputs.contains(&step.output);
+        fits.then(|| (step.output, step.inputs.clone()))
+    };
+    let gone: Vec<(NodeId, Vec<NodeId>)> = steps.iter().filter_map(|step| readable(step, &steps)).collect();
+    steps.retain(|step| gone.iter().all(|(output, _)| *output != step.output));
+    for step in &mut steps {
+        if let Some((_, parts)) = gone.iter().find(|(output, _)| step.inputs.first() == Some(output)) {
+            step.inputs.clone_from(parts);
+        }
+    }
+    steps
+}
+
+/// Channels of a value, which do not depend on its extent.
+fn channels(graph: &Graph, id: NodeId) -> Option<usize> {
+    let node = &graph.nodes[id.0];
+    let of = |id: &NodeId| channels(graph, *id);
+    match &node.op {
+        Op::Input { channels } => Some(*channels),
+        Op::Conv(conv) => Some(conv.out_channels),
+        Op::ConvTranspose { out_channels, .. } => Some(*out_channels),
+        Op::Concat => node.inputs.iter().map(of).sum(),
+        Op::Channels { len, .. } => Some(*len),
+        Op::WindowAttention(_) => None,
+        // A gate may have one channel.
+        Op::Mul => node
+            .inputs
+            .iter()
+            .map(of)
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .max(),
+        _ => node.inputs.first().and_then(of),
+    }
+}
+
 /// Shapes and lifetimes for one input size.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -332,8 +386,9 @@ impl Plan {
                 readers[input.0] += 1;
             }
             if let Some((gather, scatter)) = step.passes(&extent) {
-                let input = step.inputs[0];
-                widen(&mut halo[input.0], halo_needed(&gather, extent(input)));
+                for input in &step.inputs {
+                    widen(&mut halo[input.0], halo_needed(&gather, extent(*input)));
+                }
                 widen(
                     &mut gradient_halo[step.output.0],
                     halo_needed(&scatter, extent(step.output)),

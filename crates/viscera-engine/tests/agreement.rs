@@ -1,19 +1,11 @@
 //! The engine against itself: kernel paths, thread counts, and gradients against finite differences.
 
+mod helpers;
+
+use helpers::{assert_close, noise};
 use viscera_engine::{Engine, Isa};
 use viscera_net::builders::{CoarseUnet, EfficientSegNet, GraphBuilder, Norm, Plane};
 use viscera_net::{Activation, Executor, Graph, Op, Tensor, Weights};
-
-/// Values without structure, from an index.
-fn noise(shape: [usize; 5], salt: u64) -> Tensor {
-    let n: usize = shape.iter().product();
-    let value = |i: usize| {
-        let x = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
-        let x = (x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        ((x ^ (x >> 32)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    Tensor::new(shape, (0..n).map(value).collect()).unwrap()
-}
 
 fn coarse(dropout: f32) -> Graph {
     let net = CoarseUnet {
@@ -46,12 +38,6 @@ fn step(graph: &Graph, isa: Isa, input: &Tensor) -> (Vec<Tensor>, Vec<Vec<f32>>)
     (outputs, parameters)
 }
 
-fn assert_close(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
-    let largest = a.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let worst = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-    assert!(worst <= tolerance * largest, "{what}: {worst} of {largest}");
-}
-
 #[test]
 fn paths_agree_on_odd_sizes() {
     for (mut graph, shape) in [(coarse(0.2), [2, 1, 17, 19, 33]), (fine(), [1, 2, 64, 70, 65])] {
@@ -68,6 +54,46 @@ fn paths_agree_on_odd_sizes() {
         for (param, (a, b)) in graph.params.iter().zip(plain.1.iter().zip(&fast.1)) {
             assert_close(a, b, 1e-3, &param.name);
         }
+    }
+}
+
+/// A concatenation that only convolutions read is not made; as an output of the network it is.
+#[test]
+fn reading_parts_equals_reading_a_copy() {
+    let graph = |copy: bool| {
+        let mut g = GraphBuilder::new("parts");
+        let x = g.input(1);
+        let a = g.conv("a", x, 16, [3; 3], [1; 3], true, 0.0);
+        let b = g.conv("b", x, 11, [3; 3], [1; 3], true, 0.0);
+        let joined = g.concat("joined", &[a, b]);
+        let fast = g.conv("fast", joined, 9, [3; 3], [1; 3], true, 0.0);
+        let plain = g.conv("plain", joined, 9, [1; 3], [1; 3], true, 0.0);
+        let strided = g.conv("strided", joined, 9, [3; 3], [2; 3], true, 0.0);
+        let mut outputs = vec![fast, plain, strided];
+        outputs.extend(copy.then_some(joined));
+        g.finish(outputs)
+    };
+    let input = noise([2, 1, 8, 9, 18], 1);
+    let run = |copy: bool| {
+        let graph = graph(copy);
+        let mut engine = Engine::new(&graph, &Weights::init(&graph, 3)).unwrap();
+        let outputs = engine.forward(&input, 0).unwrap();
+        let mut gradients: Vec<Tensor> = outputs.iter().map(|o| noise(o.shape(), 5)).collect();
+        if let Some(last) = gradients.get_mut(3) {
+            last.data_mut().fill(0.0);
+        }
+        (
+            engine.infer(&input).unwrap(),
+            engine.backward(&gradients).unwrap(),
+            graph,
+        )
+    };
+    let (parts, copy) = (run(false), run(true));
+    for (a, b) in parts.0.iter().zip(&copy.0) {
+        assert_close(a.data(), b.data(), 1e-5, "output");
+    }
+    for (param, (a, b)) in parts.2.params.iter().zip(parts.1.iter().zip(&copy.1)) {
+        assert_close(a, b, 1e-5, &param.name);
     }
 }
 

@@ -486,8 +486,9 @@ pub(crate) struct BenchSegmentArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchNetArgs {
-    /// A network by name (docs/networks.md lists them), or a model: a name from `viscera model list`, or a file.
-    #[arg(value_name = "NAME|MODEL")]
+    /// A network by name (`viscera model count` lists them), an ONNX file, or a model: a name from `viscera model list`, or
+    /// a file.
+    #[arg(value_name = "NAME|FILE.onnx|MODEL")]
     pub(crate) network: String,
 
     /// Voxels of the input [default: the size that the network is made for].

@@ -121,9 +121,10 @@ impl Store {
 
     /// Takes `values` values from the bound.
     pub(super) fn charge(&mut self, values: usize) -> Result<(), String> {
-        self.left = self.left.checked_sub(values).ok_or_else(|| {
-            format!("{values} more constant values are asked for, too many for a file of this size")
-        })?;
+        self.left = self
+            .left
+            .checked_sub(values)
+            .ok_or_else(|| format!("{values} more constant values are asked for, too many for a file of this size"))?;
         Ok(())
     }
 
@@ -152,7 +153,9 @@ impl Store {
                 let size = element_size(tensor.data_type)?;
                 if n.checked_mul(size) != Some(raw.len()) {
                     let bytes = raw.len();
-                    return Err(format!("has shape {dims:?} of {size} bytes each, but {bytes} bytes of data"));
+                    return Err(format!(
+                        "has shape {dims:?} of {size} bytes each, but {bytes} bytes of data"
+                    ));
                 }
                 self.charge(n)?;
                 from_raw(tensor.data_type, raw)?
@@ -174,16 +177,23 @@ impl Store {
         let entry = |key: &str| tensor.external.iter().find(|(k, _)| *k == key).map(|(_, value)| *value);
         let location = entry("location").ok_or("says that its data lie in another file, but not in which")?;
         let number = |key: &str| match entry(key) {
-            Some(text) => text.parse::<u64>().map(Some).map_err(|_| format!("has the {key} '{text}'")),
+            Some(text) => text
+                .parse::<u64>()
+                .map(Some)
+                .map_err(|_| format!("has the {key} '{text}'")),
             None => Ok(None),
         };
         let size = element_size(tensor.data_type)?;
         let bytes = n.checked_mul(size).ok_or("has an impossible shape")?;
         if number("length")?.is_some_and(|length| length != bytes as u64) {
-            return Err(format!("needs {bytes} bytes, but says that it has another number in '{location}'"));
+            return Err(format!(
+                "needs {bytes} bytes, but says that it has another number in '{location}'"
+            ));
         }
         let relative = Path::new(location);
-        let inside = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let inside = relative
+            .components()
+            .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         let outside = || format!("has its data in '{location}', which is not in the model's folder");
         if !inside || location.is_empty() {
             return Err(outside());
@@ -202,10 +212,14 @@ impl Store {
         let held = file.metadata().map_err(cannot)?.len();
         let start = number("offset")?.unwrap_or(0);
         if start.checked_add(bytes as u64).is_none_or(|end| end > held) {
-            return Err(format!("needs {bytes} bytes from byte {start} of '{location}', which has {held}"));
+            return Err(format!(
+                "needs {bytes} bytes from byte {start} of '{location}', which has {held}"
+            ));
         }
         if !self.seen.contains(&path) {
-            self.left = self.left.saturating_add(usize::try_from(held).unwrap_or(usize::MAX).saturating_mul(8));
+            self.left = self
+                .left
+                .saturating_add(usize::try_from(held).unwrap_or(usize::MAX).saturating_mul(8));
             self.seen.push(path);
         }
         let mut data = vec![0; bytes];
@@ -222,7 +236,9 @@ fn element_size(data_type: i64) -> Result<usize, String> {
         4 | 5 | 10 | 16 => Ok(2),
         1 | 6 => Ok(4),
         7 | 11 => Ok(8),
-        other => Err(format!("has data type {other}; f16, bf16, f32, f64 and integers are read")),
+        other => Err(format!(
+            "has data type {other}; f16, bf16, f32, f64 and integers are read"
+        )),
     }
 }
 
@@ -252,9 +268,17 @@ fn from_typed(tensor: &TensorProto<'_>, n: usize) -> Result<Data, String> {
         2..=6 | 9 | 10 | 16 => 5,
         7 => 7,
         11 => 10,
-        other => return Err(format!("has data type {other}; f16, bf16, f32, f64 and integers are read")),
+        other => {
+            return Err(format!(
+                "has data type {other}; f16, bf16, f32, f64 and integers are read"
+            ));
+        }
     };
-    let fields = tensor.typed.iter().filter(|(number, _)| *number == field).map(|(_, f)| *f);
+    let fields = tensor
+        .typed
+        .iter()
+        .filter(|(number, _)| *number == field)
+        .map(|(_, f)| *f);
     let (mut floats, mut ints) = (Vec::new(), Vec::new());
     for content in fields {
         match field {

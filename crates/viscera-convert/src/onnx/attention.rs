@@ -19,9 +19,16 @@ pub(super) fn name(settings: &WindowAttention) -> String {
 
 /// The function: (queries, keys and values; bias table) to the attended values. See [`WindowAttention`].
 pub(super) fn function(name: &str, settings: &WindowAttention) -> Message {
-    let mut body = Body { nodes: Vec::new(), count: 0 };
+    let mut body = Body {
+        nodes: Vec::new(),
+        count: 0,
+    };
     let output = attend(&mut body, settings);
-    let mut function = Message::new().text(1, name).text(4, "qkv").text(4, "table").text(5, &output);
+    let mut function = Message::new()
+        .text(1, name)
+        .text(4, "qkv")
+        .text(4, "table")
+        .text(5, &output);
     for attribute in ["heads", "window", "shift"] {
         function = function.text(6, attribute);
     }
@@ -40,7 +47,8 @@ impl Body {
     fn node(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Attribute)]) -> String {
         self.count += 1;
         let name = format!("v{}", self.count);
-        self.nodes.push(node_message("", &name, op, inputs, &[&name], attributes));
+        self.nodes
+            .push(node_message("", &name, op, inputs, &[&name], attributes));
         name
     }
 
@@ -69,8 +77,12 @@ impl Body {
 
     /// Brings what stands from `start` on to the front of an axis.
     fn roll(&mut self, value: &str, axis: i64, start: i64) -> String {
-        let (zero, at, end, axes) =
-            (self.ints(&[0]), self.ints(&[start]), self.ints(&[i64::MAX]), self.ints(&[axis]));
+        let (zero, at, end, axes) = (
+            self.ints(&[0]),
+            self.ints(&[start]),
+            self.ints(&[i64::MAX]),
+            self.ints(&[axis]),
+        );
         let late = self.node("Slice", &[value, &at, &end, &axes], &[]);
         let early = self.node("Slice", &[value, &zero, &at, &axes], &[]);
         self.join(&[&late, &early], axis)
@@ -88,13 +100,20 @@ fn attend(body: &mut Body, settings: &WindowAttention) -> String {
         }
     }
     let size = |body: &mut Body, axis: i64| {
-        body.node("Shape", &["qkv"], &[("start", Attribute::Int(axis)), ("end", Attribute::Int(axis + 1))])
+        body.node(
+            "Shape",
+            &["qkv"],
+            &[("start", Attribute::Int(axis)), ("end", Attribute::Int(axis + 1))],
+        )
     };
     let (batch, channels) = (size(body, 0), size(body, 1));
     let extent = [size(body, 2), size(body, 3), size(body, 4)];
     let window = [body.ints(&[wz]), body.ints(&[wy]), body.ints(&[wx])];
     let count = [0, 1, 2].map(|a: usize| {
-        let (extent, window) = (extent.get(a).cloned().unwrap_or_default(), window.get(a).cloned().unwrap_or_default());
+        let (extent, window) = (
+            extent.get(a).cloned().unwrap_or_default(),
+            window.get(a).cloned().unwrap_or_default(),
+        );
         body.node("Div", &[&extent, &window], &[])
     });
     let ([z, y, x_extent], [w0, w1, w2], [c0, c1, c2]) = (&extent, &window, &count);
@@ -208,7 +227,10 @@ fn mask(
     let (rest, t) = (body.ints(&[-1]), body.ints(&[tokens]));
     let flat = body.reshape(&cut, &[&rest, &t]);
     let (first, second) = (body.ints(&[2]), body.ints(&[1]));
-    let (rows, columns) = (body.node("Unsqueeze", &[&flat, &first], &[]), body.node("Unsqueeze", &[&flat, &second], &[]));
+    let (rows, columns) = (
+        body.node("Unsqueeze", &[&flat, &first], &[]),
+        body.node("Unsqueeze", &[&flat, &second], &[]),
+    );
     let same = body.node("Equal", &[&rows, &columns], &[]);
     let (together, apart) = (body.float(0.0), body.float(APART));
     let mask = body.node("Where", &[&same, &together, &apart], &[]);

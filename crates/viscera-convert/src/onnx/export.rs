@@ -38,7 +38,12 @@ pub(super) struct Written {
 
 /// Writes a graph.
 pub(super) fn write(graph: &Graph, weights: &Weights, options: ExportOptions) -> Result<Written, String> {
-    let bytes = weights.values.iter().map(Vec::len).fold(0usize, usize::saturating_add).saturating_mul(4);
+    let bytes = weights
+        .values
+        .iter()
+        .map(Vec::len)
+        .fold(0usize, usize::saturating_add)
+        .saturating_mul(4);
     if bytes >= MOST_BYTES {
         return Err(format!("would have {bytes} bytes of weights; one file holds 2 GiB"));
     }
@@ -62,7 +67,9 @@ pub(super) fn write(graph: &Graph, weights: &Weights, options: ExportOptions) ->
             input = Some((i, channels));
             continue;
         }
-        export.node(NodeId(i), node).map_err(|reason| format!("node {}: {reason}", node.name))?;
+        export
+            .node(NodeId(i), node)
+            .map_err(|reason| format!("node {}: {reason}", node.name))?;
     }
     let (at, channels) = input.ok_or("has no input")?;
     let extents = |fixed: bool, channels: usize| -> Vec<Message> {
@@ -78,7 +85,9 @@ pub(super) fn write(graph: &Graph, weights: &Weights, options: ExportOptions) ->
     let value = |name: &str, dims: Vec<Message>| {
         let shape = dims.iter().fold(Message::new(), |m, dim| m.message(1, dim));
         let tensor = Message::new().int(1, FLOAT).message(2, &shape);
-        Message::new().text(1, name).message(2, &Message::new().message(1, &tensor))
+        Message::new()
+            .text(1, name)
+            .message(2, &Message::new().message(1, &tensor))
     };
     let own = export.values.get(at).cloned().unwrap_or_default();
     let body = std::mem::take(&mut export.body);
@@ -107,8 +116,15 @@ pub(super) fn write(graph: &Graph, weights: &Weights, options: ExportOptions) ->
     if !export.functions.is_empty() {
         head = head.message(8, &opset(DOMAIN, 1));
     }
-    let tail = export.functions.iter().fold(Message::new(), |m, (_, function)| m.message(25, function));
-    let written = Written { head: head.head(7, body.len()).into_bytes(), graph: body, tail: tail.into_bytes() };
+    let tail = export
+        .functions
+        .iter()
+        .fold(Message::new(), |m, (_, function)| m.message(25, function));
+    let written = Written {
+        head: head.head(7, body.len()).into_bytes(),
+        graph: body,
+        tail: tail.into_bytes(),
+    };
     if written.graph.len().saturating_add(written.tail.len()) >= MOST_BYTES {
         return Err("would have more than 2 GiB, which one file cannot hold".to_owned());
     }
@@ -135,7 +151,11 @@ pub(super) fn node_message(
     attributes: &[(&str, Attribute)],
 ) -> Message {
     let mut node = inputs.iter().fold(Message::new(), |m, input| m.text(1, input));
-    node = outputs.iter().fold(node, |m, output| m.text(2, output)).text(3, name).text(4, op);
+    node = outputs
+        .iter()
+        .fold(node, |m, output| m.text(2, output))
+        .text(3, name)
+        .text(4, op);
     for (name, value) in attributes {
         let attribute = Message::new().text(1, name);
         // Field 20 is the kind: float 1, int 2, string 3, tensor 4, ints 7.
@@ -154,7 +174,11 @@ pub(super) fn node_message(
 /// A tensor's message.
 pub(super) fn tensor(name: &str, data_type: i64, dims: &[usize], raw: &[u8]) -> Message {
     let dims: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
-    Message::new().ints(1, &dims).int(2, data_type).text(8, name).bytes(9, raw)
+    Message::new()
+        .ints(1, &dims)
+        .int(2, data_type)
+        .text(8, name)
+        .bytes(9, raw)
 }
 
 /// The bytes of integers.
@@ -219,13 +243,21 @@ impl Export<'_> {
 
     /// A parameter in its own shape.
     fn param(&mut self, id: ParamId) -> Result<String, String> {
-        let param = self.graph.params.get(id.0).ok_or("reads a parameter that is not there")?;
+        let param = self
+            .graph
+            .params
+            .get(id.0)
+            .ok_or("reads a parameter that is not there")?;
         self.param_as(id, param.shape.clone())
     }
 
     /// A vector of one value per channel, broadcast over voxels.
     fn over_voxels(&mut self, id: ParamId) -> Result<String, String> {
-        let param = self.graph.params.get(id.0).ok_or("reads a parameter that is not there")?;
+        let param = self
+            .graph
+            .params
+            .get(id.0)
+            .ok_or("reads a parameter that is not there")?;
         self.param_as(id, vec![param.len(), 1, 1, 1])
     }
 
@@ -240,7 +272,12 @@ impl Export<'_> {
         let name = self.names.unique(&param.name);
         let dims: Vec<i64> = key.1.iter().map(|&d| d as i64).collect();
         let raw = float_bytes(values);
-        let head = Message::new().ints(1, &dims).int(2, FLOAT).text(8, &name).head(9, raw.len()).into_bytes();
+        let head = Message::new()
+            .ints(1, &dims)
+            .int(2, FLOAT)
+            .text(8, &name)
+            .head(9, raw.len())
+            .into_bytes();
         self.body = std::mem::take(&mut self.body).two_parts(5, &head, &raw);
         self.written.insert(key, name.clone());
         Ok(name)
@@ -250,13 +287,20 @@ impl Export<'_> {
     fn pair(&mut self, node: &str, affine: &Option<(ParamId, ParamId)>, n: usize) -> Result<[String; 2], String> {
         Ok(match affine {
             Some((weight, bias)) => [self.param(*weight)?, self.param(*bias)?],
-            None => [self.floats(node, "ones", &[n], &vec![1.0; n]), self.floats(node, "zeros", &[n], &vec![0.0; n])],
+            None => [
+                self.floats(node, "ones", &[n], &vec![1.0; n]),
+                self.floats(node, "zeros", &[n], &vec![0.0; n]),
+            ],
         })
     }
 
     fn node(&mut self, id: NodeId, node: &Node) -> Result<(), String> {
         let name = self.value(id)?.to_owned();
-        let inputs = node.inputs.iter().map(|&i| self.value(i).map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = node
+            .inputs
+            .iter()
+            .map(|&i| self.value(i).map(str::to_owned))
+            .collect::<Result<Vec<_>, _>>()?;
         let all: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let x = *all.first().ok_or("has no input")?;
         let int = |n: usize| Attribute::Int(n as i64);
@@ -276,27 +320,54 @@ impl Export<'_> {
                     ("dilations", ints(&conv.dilation)),
                     ("group", int(conv.groups)),
                 ];
-                self.emit(&name, "Conv", &reads.iter().map(String::as_str).collect::<Vec<_>>(), &attributes);
+                self.emit(
+                    &name,
+                    "Conv",
+                    &reads.iter().map(String::as_str).collect::<Vec<_>>(),
+                    &attributes,
+                );
             }
-            Op::ConvTranspose { kernel, weight, bias, .. } => {
+            Op::ConvTranspose {
+                kernel, weight, bias, ..
+            } => {
                 let mut reads = vec![x.to_owned(), self.param(*weight)?];
                 if let Some(bias) = bias {
                     reads.push(self.param(*bias)?);
                 }
                 let attributes = [("kernel_shape", ints(kernel)), ("strides", ints(kernel))];
-                self.emit(&name, "ConvTranspose", &reads.iter().map(String::as_str).collect::<Vec<_>>(), &attributes);
+                self.emit(
+                    &name,
+                    "ConvTranspose",
+                    &reads.iter().map(String::as_str).collect::<Vec<_>>(),
+                    &attributes,
+                );
             }
             Op::InstanceNorm { eps, affine } => {
                 let n = self.channels(id)?;
                 let [scale, bias] = self.pair(&name, affine, n)?;
-                self.emit(&name, "InstanceNormalization", &[x, &scale, &bias], &[("epsilon", Attribute::Float(*eps))]);
+                self.emit(
+                    &name,
+                    "InstanceNormalization",
+                    &[x, &scale, &bias],
+                    &[("epsilon", Attribute::Float(*eps))],
+                );
             }
-            Op::BatchNorm { eps, mean, variance, affine } => {
+            Op::BatchNorm {
+                eps,
+                mean,
+                variance,
+                affine,
+            } => {
                 let n = self.channels(id)?;
                 let [scale, bias] = self.pair(&name, affine, n)?;
                 let (mean, variance) = (self.param(*mean)?, self.param(*variance)?);
                 let reads = [x, &scale, &bias, &mean, &variance];
-                self.emit(&name, "BatchNormalization", &reads, &[("epsilon", Attribute::Float(*eps))]);
+                self.emit(
+                    &name,
+                    "BatchNormalization",
+                    &reads,
+                    &[("epsilon", Attribute::Float(*eps))],
+                );
             }
             Op::GroupNorm { groups, eps, affine } => self.group_norm(&name, x, *groups, *eps, affine)?,
             Op::LayerNorm { eps, affine } => {
@@ -305,7 +376,13 @@ impl Export<'_> {
                 let perm = |perm: &[i64]| [("perm", Attribute::Ints(perm.to_vec()))];
                 let last = self.step(&name, "last", "Transpose", &[x], &perm(&[0, 2, 3, 4, 1]));
                 let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(*eps))];
-                let normed = self.step(&name, "norm", "LayerNormalization", &[&last, &scale, &bias], &attributes);
+                let normed = self.step(
+                    &name,
+                    "norm",
+                    "LayerNormalization",
+                    &[&last, &scale, &bias],
+                    &attributes,
+                );
                 self.emit(&name, "Transpose", &[&normed], &perm(&[0, 4, 1, 2, 3]));
             }
             Op::Affine { weight, bias } => {
@@ -351,24 +428,49 @@ impl Export<'_> {
                 }
             }
             Op::Concat => self.emit(&name, "Concat", &all, &[("axis", Attribute::Int(1))]),
-            Op::Pool { kind, kernel, stride, padding } => {
+            Op::Pool {
+                kind,
+                kernel,
+                stride,
+                padding,
+            } => {
                 let op = match kind {
                     PoolKind::Max => "MaxPool",
                     PoolKind::Average => "AveragePool",
                 };
-                let attributes = [("kernel_shape", ints(kernel)), ("strides", ints(stride)), ("pads", both(padding))];
+                let attributes = [
+                    ("kernel_shape", ints(kernel)),
+                    ("strides", ints(stride)),
+                    ("pads", both(padding)),
+                ];
                 self.emit(&name, op, &[x], &attributes);
             }
             Op::AxisMean { axes } => {
-                let chosen = axes.iter().zip(2i64..).filter(|(chosen, _)| **chosen).map(|(_, axis)| axis).collect();
-                self.emit(&name, "ReduceMean", &[x], &[("axes", Attribute::Ints(chosen)), ("keepdims", Attribute::Int(1))]);
+                let chosen = axes
+                    .iter()
+                    .zip(2i64..)
+                    .filter(|(chosen, _)| **chosen)
+                    .map(|(_, axis)| axis)
+                    .collect();
+                self.emit(
+                    &name,
+                    "ReduceMean",
+                    &[x],
+                    &[("axes", Attribute::Ints(chosen)), ("keepdims", Attribute::Int(1))],
+                );
             }
             Op::ResizeLike { align_corners } => {
                 let like = all.get(1).ok_or("has no second input")?;
                 let range = |start, end| [("start", Attribute::Int(start)), ("end", Attribute::Int(end))];
                 let front = self.step(&name, "front", "Shape", &[x], &range(0, 2));
                 let space = self.step(&name, "space", "Shape", &[like], &range(2, 5));
-                let sizes = self.step(&name, "sizes", "Concat", &[&front, &space], &[("axis", Attribute::Int(0))]);
+                let sizes = self.step(
+                    &name,
+                    "sizes",
+                    "Concat",
+                    &[&front, &space],
+                    &[("axis", Attribute::Int(0))],
+                );
                 self.emit(&name, "Resize", &[x, "", "", &sizes], &linear(*align_corners));
             }
             Op::Resize { factor, mode } => {
@@ -399,7 +501,8 @@ impl Export<'_> {
                 let table = self.param(settings.bias)?;
                 let function = attention::name(settings);
                 if self.functions.iter().all(|(name, _)| *name != function) {
-                    self.functions.push((function.clone(), attention::function(&function, settings)));
+                    self.functions
+                        .push((function.clone(), attention::function(&function, settings)));
                 }
                 let attributes = [
                     ("heads", int(settings.heads)),
@@ -427,7 +530,13 @@ impl Export<'_> {
         let grouped = self.step(name, "grouped", "Reshape", &[x, &shape], &[]);
         let [ones, zeros] = self.pair(name, &None, groups)?;
         let epsilon = [("epsilon", Attribute::Float(eps))];
-        let normed = self.step(name, "norm", "InstanceNormalization", &[&grouped, &ones, &zeros], &epsilon);
+        let normed = self.step(
+            name,
+            "norm",
+            "InstanceNormalization",
+            &[&grouped, &ones, &zeros],
+            &epsilon,
+        );
         let whole = self.step(name, "shape", "Shape", &[x], &[]);
         let Some((weight, bias)) = affine else {
             self.emit(name, "Reshape", &[&normed, &whole], &[]);
@@ -443,7 +552,9 @@ impl Export<'_> {
     fn activation(&mut self, name: &str, x: &str, activation: Activation) -> Result<(), String> {
         match activation {
             Activation::LeakyRelu { slope: 0.0 } => self.emit(name, "Relu", &[x], &[]),
-            Activation::LeakyRelu { slope } => self.emit(name, "LeakyRelu", &[x], &[("alpha", Attribute::Float(slope))]),
+            Activation::LeakyRelu { slope } => {
+                self.emit(name, "LeakyRelu", &[x], &[("alpha", Attribute::Float(slope))])
+            }
             Activation::Sigmoid => self.emit(name, "Sigmoid", &[x], &[]),
             Activation::Tanh => self.emit(name, "Tanh", &[x], &[]),
             Activation::PRelu { slope } => {
@@ -471,7 +582,10 @@ impl Export<'_> {
 
     /// Channels of a node's value.
     fn channels(&self, id: NodeId) -> Result<usize, String> {
-        self.channels.get(id.0).copied().ok_or_else(|| "reads a node that is not there".to_owned())
+        self.channels
+            .get(id.0)
+            .copied()
+            .ok_or_else(|| "reads a node that is not there".to_owned())
     }
 }
 
@@ -496,5 +610,8 @@ fn channels(graph: &Graph) -> Vec<usize> {
 
 fn linear(align_corners: bool) -> [(&'static str, Attribute); 2] {
     let transform = if align_corners { "align_corners" } else { "half_pixel" };
-    [("mode", Attribute::Text("linear")), ("coordinate_transformation_mode", Attribute::Text(transform))]
+    [
+        ("mode", Attribute::Text("linear")),
+        ("coordinate_transformation_mode", Attribute::Text(transform)),
+    ]
 }

@@ -12,7 +12,11 @@ pub(super) struct Folder<'s> {
 
 impl Folder<'_> {
     /// Computes a node whose inputs are all constants; `None` where the operator is not one that is folded.
-    pub(super) fn fold(&mut self, node: &NodeProto<'_>, inputs: &[Option<&Array>]) -> Result<Option<Vec<Array>>, String> {
+    pub(super) fn fold(
+        &mut self,
+        node: &NodeProto<'_>,
+        inputs: &[Option<&Array>],
+    ) -> Result<Option<Vec<Array>>, String> {
         let input = |i: usize| {
             let array = inputs.get(i).copied().flatten();
             array.ok_or_else(|| format!("has no input {i}"))
@@ -46,7 +50,8 @@ impl Folder<'_> {
                 one(self.spread(input(0)?, &wanted)?)
             }
             "Range" => one(self.range(input(0)?, input(1)?, input(2)?)?),
-            "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Equal" | "Less" | "Greater" | "Min" | "Max" | "And" | "Or"
+            "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Equal" | "Less" | "Greater" | "Min" | "Max" | "And"
+            | "Or"
                 if inputs.len() == 2 =>
             {
                 one(self.binary(node.op, input(0)?, input(1)?)?)
@@ -179,16 +184,26 @@ impl Folder<'_> {
         }
         fn weave<'a, T: Copy + 'a>(before: usize, parts: &[(&'a [T], usize)]) -> Vec<T> {
             (0..before)
-                .flat_map(|i| parts.iter().map(move |&(values, n)| values.get(i * n..(i + 1) * n).unwrap_or(&[])))
+                .flat_map(|i| {
+                    parts
+                        .iter()
+                        .map(move |&(values, n)| values.get(i * n..(i + 1) * n).unwrap_or(&[]))
+                })
                 .flatten()
                 .copied()
                 .collect()
         }
         let data = if all.iter().all(|a| matches!(a.data, Data::Floats(_))) {
-            let parts = parts.iter().map(|(a, n)| Ok((a.floats()?, *n))).collect::<Result<Vec<_>, String>>()?;
+            let parts = parts
+                .iter()
+                .map(|(a, n)| Ok((a.floats()?, *n)))
+                .collect::<Result<Vec<_>, String>>()?;
             Data::Floats(weave(before, &parts))
         } else {
-            let parts = parts.iter().map(|(a, n)| Ok((a.integers()?, *n))).collect::<Result<Vec<_>, String>>()?;
+            let parts = parts
+                .iter()
+                .map(|(a, n)| Ok((a.integers()?, *n)))
+                .collect::<Result<Vec<_>, String>>()?;
             Data::Ints(weave(before, &parts))
         };
         Ok(Array { dims, data, name: None })
@@ -200,7 +215,14 @@ impl Folder<'_> {
         let before: usize = array.dims.iter().take(axis).product();
         let after: usize = array.dims.iter().skip(axis + 1).product();
         let chosen = indices.numbers()?;
-        let dims: Vec<usize> = array.dims.iter().take(axis).chain(&indices.dims).chain(array.dims.iter().skip(axis + 1)).copied().collect();
+        let dims: Vec<usize> = array
+            .dims
+            .iter()
+            .take(axis)
+            .chain(&indices.dims)
+            .chain(array.dims.iter().skip(axis + 1))
+            .copied()
+            .collect();
         self.store.charge(count(&dims)?)?;
         let mut places = Vec::new();
         for outer in 0..before as i64 {
@@ -271,7 +293,10 @@ impl Folder<'_> {
                 let at = node.int("axis").unwrap_or(1);
                 let at = if at == rank as i64 { rank } else { axis(at, rank)? };
                 let product = |dims: &mut dyn Iterator<Item = &usize>| dims.product();
-                vec![product(&mut array.dims.iter().take(at)), product(&mut array.dims.iter().skip(at))]
+                vec![
+                    product(&mut array.dims.iter().take(at)),
+                    product(&mut array.dims.iter().skip(at)),
+                ]
             }
             "Squeeze" => {
                 let listed = listed.map(|l| resolve(&l, rank)).transpose()?;
@@ -284,7 +309,9 @@ impl Folder<'_> {
                 let total = rank + listed.len();
                 let listed = resolve(&listed, total)?;
                 let mut old = array.dims.iter().copied();
-                (0..total).filter_map(|i| if listed.contains(&i) { Some(1) } else { old.next() }).collect()
+                (0..total)
+                    .filter_map(|i| if listed.contains(&i) { Some(1) } else { old.next() })
+                    .collect()
             }
         };
         self.with_dims(array, dims)
@@ -309,7 +336,11 @@ impl Folder<'_> {
         let dims = sizes(&shape.numbers()?)?;
         let value = match node.tensor("value") {
             Some(tensor) => self.store.read(tensor)?,
-            None => Array { dims: vec![1], data: Data::Floats(vec![0.0]), name: None },
+            None => Array {
+                dims: vec![1],
+                data: Data::Floats(vec![0.0]),
+                name: None,
+            },
         };
         let n = count(&dims)?;
         self.store.charge(n)?;
@@ -317,7 +348,13 @@ impl Folder<'_> {
     }
 
     fn range(&mut self, start: &Array, limit: &Array, step: &Array) -> Result<Array, String> {
-        let number = |array: &Array| array.numbers()?.first().copied().ok_or_else(|| "has an empty input".to_owned());
+        let number = |array: &Array| {
+            array
+                .numbers()?
+                .first()
+                .copied()
+                .ok_or_else(|| "has an empty input".to_owned())
+        };
         let (start, limit, step) = (number(start)?, number(limit)?, number(step)?);
         if step <= 0 {
             return Err("counts down or not at all, which is not covered".to_owned());
@@ -373,7 +410,9 @@ impl Folder<'_> {
             }
             ("Equal", x, y) if x == y => return flag(true),
             // A size is never negative: this is how exporters ask for an axis that is left open.
-            ("Equal", Dim::Open(_), Dim::Known(n)) | ("Equal", Dim::Known(n), Dim::Open(_)) if n < 0 => return flag(false),
+            ("Equal", Dim::Open(_), Dim::Known(n)) | ("Equal", Dim::Known(n), Dim::Open(_)) if n < 0 => {
+                return flag(false);
+            }
             (_, x, y) => match (op, extents.value(x), extents.value(y)) {
                 ("Equal", Some(x), Some(y)) => return flag(x == y),
                 ("Less", Some(x), Some(y)) => return flag(x < y),
@@ -434,7 +473,11 @@ impl Folder<'_> {
                 Data::Floats(array.floats()?.iter().map(change).collect())
             }
         };
-        Ok(Array { dims: array.dims.clone(), data, name: None })
+        Ok(Array {
+            dims: array.dims.clone(),
+            data,
+            name: None,
+        })
     }
 }
 
@@ -461,7 +504,6 @@ fn float_op(op: &str, a: &[f32], b: &[f32]) -> Result<Data, String> {
     Ok(Data::Floats(a.iter().zip(b).map(|(&a, &b)| compute(a, b)).collect()))
 }
 
-
 fn to_floats(data: &Data) -> Option<Vec<f32>> {
     match data {
         Data::Floats(values) => Some(values.clone()),
@@ -474,7 +516,9 @@ fn whole(data: &Data) -> Option<Vec<Int>> {
     match data {
         Data::Ints(values) => Some(values.clone()),
         Data::Floats(values) => {
-            let each = values.iter().map(|&v| (v.fract() == 0.0 && v.abs() < 1e9).then(|| int(v as i64)));
+            let each = values
+                .iter()
+                .map(|&v| (v.fract() == 0.0 && v.abs() < 1e9).then(|| int(v as i64)));
             each.collect()
         }
     }
@@ -493,7 +537,11 @@ fn int(value: i64) -> Int {
 }
 
 fn scalar(value: Int) -> Array {
-    Array { dims: vec![], data: Data::Ints(vec![value]), name: None }
+    Array {
+        dims: vec![],
+        data: Data::Ints(vec![value]),
+        name: None,
+    }
 }
 
 fn sizes(numbers: &[i64]) -> Result<Vec<usize>, String> {
@@ -520,7 +568,12 @@ fn strides(dims: &[usize]) -> Vec<i64> {
 /// The shape that two shapes have together, by NumPy's rule.
 fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let rank = a.len().max(b.len());
-    let at = |dims: &[usize], i: usize| (i + dims.len()).checked_sub(rank).and_then(|i| dims.get(i).copied()).unwrap_or(1);
+    let at = |dims: &[usize], i: usize| {
+        (i + dims.len())
+            .checked_sub(rank)
+            .and_then(|i| dims.get(i).copied())
+            .unwrap_or(1)
+    };
     (0..rank)
         .map(|i| match (at(a, i), at(b, i)) {
             (x, y) if x == y => Ok(x),
@@ -533,7 +586,11 @@ fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
 
 /// An axis counted from the end where negative.
 pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
-    let wrapped = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
+    let wrapped = if axis < 0 {
+        axis.saturating_add(rank as i64)
+    } else {
+        axis
+    };
     let found = usize::try_from(wrapped).ok().filter(|&a| a < rank);
     found.ok_or_else(|| format!("axis {axis} of {rank}"))
 }
@@ -568,7 +625,14 @@ pub(super) fn permutation(node: &NodeProto<'_>, rank: usize) -> Result<Vec<usize
 /// The part of a shape that a Shape node asks for (`start`, `end` since operator set 15).
 pub(super) fn slice_shape(node: &NodeProto<'_>, dims: Vec<Int>) -> Result<Array, String> {
     let n = dims.len() as i64;
-    let place = |value: i64| usize::try_from((if value < 0 { value.saturating_add(n) } else { value }).clamp(0, n)).unwrap_or(0);
-    let (start, end) = (place(node.int("start").unwrap_or(0)), place(node.int("end").unwrap_or(n)));
-    Ok(Array::ints(dims.get(start..end.max(start)).unwrap_or(&[]).iter().copied()))
+    let place = |value: i64| {
+        usize::try_from((if value < 0 { value.saturating_add(n) } else { value }).clamp(0, n)).unwrap_or(0)
+    };
+    let (start, end) = (
+        place(node.int("start").unwrap_or(0)),
+        place(node.int("end").unwrap_or(n)),
+    );
+    Ok(Array::ints(
+        dims.get(start..end.max(start)).unwrap_or(&[]).iter().copied(),
+    ))
 }

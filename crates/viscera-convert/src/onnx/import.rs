@@ -91,8 +91,13 @@ pub(super) fn run<'m>(
     folder: PathBuf,
 ) -> Result<(Graph, Weights, Option<[usize; 3]>), Fault> {
     let graph = model.graph.as_ref().ok_or_else(|| "has no graph".to_owned())?;
-    let opset = model.opsets.iter().find(|(domain, _)| matches!(*domain, "" | "ai.onnx"));
-    let opset = opset.map(|&(_, version)| version).ok_or_else(|| "names no operator set".to_owned())?;
+    let opset = model
+        .opsets
+        .iter()
+        .find(|(domain, _)| matches!(*domain, "" | "ai.onnx"));
+    let opset = opset
+        .map(|&(_, version)| version)
+        .ok_or_else(|| "names no operator set".to_owned())?;
     if !OPSETS.contains(&opset) {
         let (first, last) = (OPSETS.start(), OPSETS.end());
         return Err(Fault::Model(format!(
@@ -120,7 +125,9 @@ pub(super) fn run<'m>(
         }
         for &output in node.outputs.iter().filter(|name| !name.is_empty()) {
             if makers.insert(output, node).is_some() {
-                return Err(Fault::Model(format!("has two nodes that give a value of the name '{output}'")));
+                return Err(Fault::Model(format!(
+                    "has two nodes that give a value of the name '{output}'"
+                )));
             }
         }
     }
@@ -161,7 +168,10 @@ pub(super) fn run<'m>(
     let mut outputs = Vec::new();
     for output in &graph.outputs {
         let Some(value) = import.values.get(output.name) else {
-            return Err(Fault::Model(format!("has the output '{}', which no node gives", output.name)));
+            return Err(Fault::Model(format!(
+                "has the output '{}', which no node gives",
+                output.name
+            )));
         };
         match value {
             Value::View(view) if import.is_plain(view) => outputs.push(view.node),
@@ -173,7 +183,9 @@ pub(super) fn run<'m>(
             }
             _ => {
                 let name = output.name;
-                return Err(Fault::Model(format!("has the output '{name}', which does not depend on the image")));
+                return Err(Fault::Model(format!(
+                    "has the output '{name}', which does not depend on the image"
+                )));
             }
         }
     }
@@ -190,7 +202,11 @@ fn fault(node: &NodeProto<'_>, reason: String) -> Fault {
         "" | "ai.onnx" => node.op.to_owned(),
         domain => format!("{domain}.{}", node.op),
     };
-    Fault::Node { op, node: label(node).to_owned(), reason }
+    Fault::Node {
+        op,
+        node: label(node).to_owned(),
+        reason,
+    }
 }
 
 /// The node's name, or that of what it gives.
@@ -204,7 +220,11 @@ fn label<'m>(node: &NodeProto<'m>) -> &'m str {
 impl<'m> Import<'m> {
     /// The image: the one input that no initialiser fills. Gives its spatial size, where the model fixes it.
     fn input(&mut self, graph: &'m super::proto::GraphProto<'m>) -> Result<Option<[usize; 3]>, Fault> {
-        let open: Vec<_> = graph.inputs.iter().filter(|v| !self.values.contains_key(v.name)).collect();
+        let open: Vec<_> = graph
+            .inputs
+            .iter()
+            .filter(|v| !self.values.contains_key(v.name))
+            .collect();
         let [input] = open.as_slice() else {
             let names: Vec<&str> = open.iter().take(8).map(|v| v.name).collect();
             return Err(Fault::Model(format!(
@@ -215,10 +235,16 @@ impl<'m> Import<'m> {
         };
         let dims = input.dims.as_deref().unwrap_or(&[None; 5]);
         let [batch, channels, space @ ..] = dims else {
-            return Err(Fault::Model(format!("has an image of {} axes; (batch, channel, z, y, x) is needed", dims.len())));
+            return Err(Fault::Model(format!(
+                "has an image of {} axes; (batch, channel, z, y, x) is needed",
+                dims.len()
+            )));
         };
         let Ok(space) = <[Option<i64>; 3]>::try_from(space) else {
-            return Err(Fault::Model(format!("has an image of {} axes; (batch, channel, z, y, x) is needed", dims.len())));
+            return Err(Fault::Model(format!(
+                "has an image of {} axes; (batch, channel, z, y, x) is needed",
+                dims.len()
+            )));
         };
         if let Some(&bad) = dims.iter().flatten().find(|&&d| d <= 0) {
             return Err(Fault::Model(format!("has an image with an axis of {bad}")));
@@ -238,9 +264,15 @@ impl<'m> Import<'m> {
             self.extents.input(axis, fixed)
         });
         let shape = (channels, extent);
-        let node = self.net.push("input", Op::Input { channels }, vec![], shape, &self.extents);
+        let node = self
+            .net
+            .push("input", Op::Input { channels }, vec![], shape, &self.extents);
         let sole = self.uses.get(input.name) == Some(&1);
-        let view = View { node, axes: plain(shape), sole };
+        let view = View {
+            node,
+            axes: plain(shape),
+            sole,
+        };
         if self.values.insert(input.name, Value::View(view)).is_some() {
             return Err(Fault::Model(format!("has two values of the name '{}'", input.name)));
         }
@@ -251,11 +283,18 @@ impl<'m> Import<'m> {
     }
 
     fn channels_of_first(&self, graph: &super::proto::GraphProto<'_>, image: &str) -> Option<i64> {
-        let conv = graph.nodes.iter().find(|node| node.op == "Conv" && node.inputs.first() == Some(&image))?;
+        let conv = graph
+            .nodes
+            .iter()
+            .find(|node| node.op == "Conv" && node.inputs.first() == Some(&image))?;
         let Some(Value::Stored(weight)) = self.values.get(conv.inputs.get(1)?) else {
             return None;
         };
-        weight.dims.get(1)?.checked_mul(conv.int("group").unwrap_or(1)).filter(|&c| c > 0)
+        weight
+            .dims
+            .get(1)?
+            .checked_mul(conv.int("group").unwrap_or(1))
+            .filter(|&c| c > 0)
     }
 
     /// Runs one node; gives its outputs.
@@ -274,7 +313,10 @@ impl<'m> Import<'m> {
                 .map(|i| self.optional(node, i))
                 .collect::<Result<Vec<_>, _>>()?;
             let inputs: Vec<Option<&Array>> = arrays.iter().map(Option::as_deref).collect();
-            let mut folder = Folder { store: &mut self.store, extents: &mut self.extents };
+            let mut folder = Folder {
+                store: &mut self.store,
+                extents: &mut self.extents,
+            };
             if let Some(found) = folder.fold(node, &inputs)? {
                 return Ok(found.into_iter().map(|array| Value::Constant(Rc::new(array))).collect());
             }
@@ -298,7 +340,8 @@ impl<'m> Import<'m> {
 
     fn value(&self, node: &NodeProto<'m>, index: usize) -> Result<&Value<'m>, String> {
         let name = node.inputs.get(index).filter(|name| !name.is_empty());
-        name.and_then(|name| self.values.get(name)).ok_or_else(|| format!("has no input {index}"))
+        name.and_then(|name| self.values.get(name))
+            .ok_or_else(|| format!("has no input {index}"))
     }
 
     /// An input, whatever it is.
@@ -313,7 +356,9 @@ impl<'m> Import<'m> {
     pub(super) fn constant(&mut self, node: &NodeProto<'m>, index: usize) -> Result<Rc<Array>, String> {
         match self.operand(node, index)? {
             Value::Constant(array) => Ok(array),
-            _ => Err(format!("has an input {index} that is not constant, which is not covered")),
+            _ => Err(format!(
+                "has an input {index} that is not constant, which is not covered"
+            )),
         }
     }
 
@@ -334,7 +379,9 @@ impl<'m> Import<'m> {
     pub(super) fn view(&self, node: &NodeProto<'m>, index: usize) -> Result<View, String> {
         match self.value(node, index)? {
             Value::View(view) => Ok(view.clone()),
-            Value::Part(_) => Err(format!("reads input {index} amidst a formula that is not a known norm or GELU")),
+            Value::Part(_) => Err(format!(
+                "reads input {index} amidst a formula that is not a known norm or GELU"
+            )),
             _ => Err(format!("has a constant as input {index}, which is not covered")),
         }
     }
@@ -345,7 +392,9 @@ impl<'m> Import<'m> {
         if self.is_plain(&view) {
             return Ok(view);
         }
-        Err(format!("reads input {index} in another order of axes than batch, channel, z, y, x"))
+        Err(format!(
+            "reads input {index} in another order of axes than batch, channel, z, y, x"
+        ))
     }
 
     pub(super) fn is_plain(&self, view: &View) -> bool {
@@ -363,7 +412,13 @@ impl<'m> Import<'m> {
     }
 
     /// Adds a node of the graph that gives this ONNX node's value in the layout (batch, channel, z, y, x).
-    pub(super) fn push(&mut self, node: &NodeProto<'m>, op: Op, inputs: Vec<NodeId>, shape: Shape) -> Result<View, String> {
+    pub(super) fn push(
+        &mut self,
+        node: &NodeProto<'m>,
+        op: Op,
+        inputs: Vec<NodeId>,
+        shape: Shape,
+    ) -> Result<View, String> {
         self.push_as(node, op, inputs, shape, plain(shape))
     }
 
@@ -377,7 +432,11 @@ impl<'m> Import<'m> {
         axes: Axes,
     ) -> Result<View, String> {
         let id = self.net.push(&clean(label(node)), op, inputs, shape, &self.extents);
-        Ok(View { node: id, axes, sole: self.sole(node) })
+        Ok(View {
+            node: id,
+            axes,
+            sole: self.sole(node),
+        })
     }
 
     /// Adds a pointwise node in its input's layout.
@@ -388,7 +447,11 @@ impl<'m> Import<'m> {
 
     /// Another layout of the same node.
     pub(super) fn relaid(&self, node: &NodeProto<'m>, view: &View, axes: Axes) -> View {
-        View { node: view.node, axes, sole: view.sole && self.sole(node) }
+        View {
+            node: view.node,
+            axes,
+            sole: view.sole && self.sole(node),
+        }
     }
 
     /// Makes a parameter of a constant. `role` names it where the constant has no name.
@@ -401,7 +464,15 @@ impl<'m> Import<'m> {
         init: Init,
     ) -> Result<ParamId, String> {
         let values = array.floats().map_err(|reason| format!("{role} {reason}"))?;
-        self.param_of(node, array.name.as_deref(), role, shape, values.to_vec(), init, ParamKind::Learnt)
+        self.param_of(
+            node,
+            array.name.as_deref(),
+            role,
+            shape,
+            values.to_vec(),
+            init,
+            ParamKind::Learnt,
+        )
     }
 
     /// Makes a parameter of values, with their initialiser's name if they have one.
@@ -453,11 +524,18 @@ impl Import<'_> {
         let missing = view.axes.len().checked_sub(array.dims.len());
         let fits = missing.is_some_and(|missing| {
             let axes = view.axes.iter().skip(missing);
-            array.dims.iter().zip(axes).all(|(&dim, axis)| dim == 1 || (dim == channels && *axis == whole))
+            array
+                .dims
+                .iter()
+                .zip(axes)
+                .all(|(&dim, axis)| dim == 1 || (dim == channels && *axis == whole))
         });
         if fits && values.len() == channels {
             return Ok(Vector::Channels(values));
         }
-        Err(format!("has a constant of shape {:?}; one value, or one per channel, is covered", array.dims))
+        Err(format!(
+            "has a constant of shape {:?}; one value, or one per channel, is covered",
+            array.dims
+        ))
     }
 }

@@ -34,9 +34,17 @@ pub(super) fn pads(
         "SAME_UPPER" | "SAME_LOWER" if stride == [1; 3] => {
             let total = span.map(|s| s.saturating_sub(1));
             let (less, more) = (total.map(|t| t / 2), total.map(|t| t.div_ceil(2)));
-            return Ok(if auto == "SAME_UPPER" { (less, more) } else { (more, less) });
+            return Ok(if auto == "SAME_UPPER" {
+                (less, more)
+            } else {
+                (more, less)
+            });
         }
-        _ => return Err(format!("has auto_pad {auto} with strides, which depends on the size: export it with pads")),
+        _ => {
+            return Err(format!(
+                "has auto_pad {auto} with strides, which depends on the size: export it with pads"
+            ));
+        }
     }
     let Some(values) = node.ints("pads") else {
         return Ok(([0; 3], [0; 3]));
@@ -52,7 +60,10 @@ pub(super) fn pads(
 /// Voxels that a kernel reaches over.
 pub(super) fn span(kernel: [usize; 3], dilation: [usize; 3]) -> [usize; 3] {
     std::array::from_fn(|a| {
-        let (k, d) = (kernel.get(a).copied().unwrap_or(1), dilation.get(a).copied().unwrap_or(1));
+        let (k, d) = (
+            kernel.get(a).copied().unwrap_or(1),
+            dilation.get(a).copied().unwrap_or(1),
+        );
         k.saturating_sub(1).saturating_mul(d).saturating_add(1)
     })
 }
@@ -66,7 +77,11 @@ impl<'m> Import<'m> {
             return Err(format!("has a weight of shape {dims:?}; 3-D convolutions are covered"));
         };
         let [.., z, y, x] = shape;
-        if shape.contains(&0) || node.ints("kernel_shape").is_some_and(|k| k != [z as i64, y as i64, x as i64]) {
+        if shape.contains(&0)
+            || node
+                .ints("kernel_shape")
+                .is_some_and(|k| k != [z as i64, y as i64, x as i64])
+        {
             return Err(format!("has a weight of shape {shape:?}, which is not its kernel's"));
         }
         Ok((weight, shape))
@@ -87,7 +102,9 @@ impl<'m> Import<'m> {
         let (channels, _) = self.net.shape(view.node);
         if per_group.checked_mul(groups) != Some(channels) || groups == 0 || !out_channels.is_multiple_of(groups) {
             let shape = &weight.dims;
-            return Err(format!("has a weight of shape {shape:?} in {groups} groups for {channels} channels"));
+            return Err(format!(
+                "has a weight of shape {shape:?} in {groups} groups for {channels} channels"
+            ));
         }
         let (stride, dilation) = (triple(node, "strides", 1)?, triple(node, "dilations", 1)?);
         let span = span(kernel, dilation);
@@ -103,7 +120,16 @@ impl<'m> Import<'m> {
         let dims = vec![out_channels, per_group, kz, ky, kx];
         let weight = self.param(node, &weight, "weight", dims, Init::HeNormal { fan_in, slope: 0.0 })?;
         let bias = self.bias(node, 2, out_channels)?;
-        let op = Op::Conv(Conv { out_channels, kernel, stride, padding, dilation, groups, weight, bias });
+        let op = Op::Conv(Conv {
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            dilation,
+            groups,
+            weight,
+            bias,
+        });
         self.push(node, op, vec![view.node], shape)
     }
 
@@ -115,7 +141,9 @@ impl<'m> Import<'m> {
         let groups = usize::try_from(node.int("group").unwrap_or(1)).map_err(|_| "has a negative group")?;
         if ins != channels || groups == 0 || !ins.is_multiple_of(groups) {
             let shape = &weight.dims;
-            return Err(format!("has a weight of shape {shape:?} in {groups} groups for {channels} channels"));
+            return Err(format!(
+                "has a weight of shape {shape:?} in {groups} groups for {channels} channels"
+            ));
         }
         let stride = triple(node, "strides", 1)?;
         let plain_pads = node.ints("pads").is_none_or(|p| p.iter().all(|&p| p == 0));
@@ -133,7 +161,10 @@ impl<'m> Import<'m> {
         }
         let out_channels = outs.checked_mul(groups).ok_or("has too many channels")?;
         let dims = vec![ins, out_channels, kz, ky, kx];
-        let init = Init::HeNormal { fan_in: ins, slope: 0.0 };
+        let init = Init::HeNormal {
+            fan_in: ins,
+            slope: 0.0,
+        };
         let weight = if groups == 1 {
             self.param(node, &weight, "weight", dims, init)?
         } else {
@@ -152,7 +183,12 @@ impl<'m> Import<'m> {
             self.param_of(node, None, "weight", dims, dense, init, ParamKind::Learnt)?
         };
         let bias = self.bias(node, 2, out_channels)?;
-        let op = Op::ConvTranspose { out_channels, kernel, weight, bias };
+        let op = Op::ConvTranspose {
+            out_channels,
+            kernel,
+            weight,
+            bias,
+        };
         self.push(node, op, vec![view.node], (out_channels, extent))
     }
 
@@ -183,7 +219,10 @@ impl<'m> Import<'m> {
     ) -> Result<View, String> {
         let shape = self.net.shape(view.node);
         let &[rows, columns] = matrix.dims.as_slice() else {
-            return Err(format!("multiplies by an array of shape {:?}; a matrix is needed", matrix.dims));
+            return Err(format!(
+                "multiplies by an array of shape {:?}; a matrix is needed",
+                matrix.dims
+            ));
         };
         let (ins, outs) = if transposed { (columns, rows) } else { (rows, columns) };
         if view.axes.last() != Some(&layout::channels(shape.0)) || ins != shape.0 || outs == 0 {
@@ -195,11 +234,25 @@ impl<'m> Import<'m> {
         let values = if transposed {
             values.to_vec()
         } else {
-            (0..outs).flat_map(|o| values.iter().skip(o).step_by(outs)).copied().collect()
+            (0..outs)
+                .flat_map(|o| values.iter().skip(o).step_by(outs))
+                .copied()
+                .collect()
         };
-        let init = Init::HeNormal { fan_in: ins, slope: 0.0 };
+        let init = Init::HeNormal {
+            fan_in: ins,
+            slope: 0.0,
+        };
         let dims = vec![outs, ins, 1, 1, 1];
-        let weight = self.param_of(node, matrix.name.as_deref(), "weight", dims, values, init, ParamKind::Learnt)?;
+        let weight = self.param_of(
+            node,
+            matrix.name.as_deref(),
+            "weight",
+            dims,
+            values,
+            init,
+            ParamKind::Learnt,
+        )?;
         let bias = bias.map_or(Ok(None), |index| self.bias(node, index, outs))?;
         let op = Op::Conv(Conv {
             out_channels: outs,
@@ -252,7 +305,16 @@ impl<'m> Import<'m> {
         };
         let (mean, variance) = (statistic(3, "running_mean", ZERO)?, statistic(4, "running_var", ONE)?);
         let eps = node.float("epsilon").unwrap_or(1e-5);
-        self.pointwise(node, Op::BatchNorm { eps, mean, variance, affine }, &view)
+        self.pointwise(
+            node,
+            Op::BatchNorm {
+                eps,
+                mean,
+                variance,
+                affine,
+            },
+            &view,
+        )
     }
 
     /// Instance norm; after a reshape to (batch, group, rest) it is group norm.
@@ -343,7 +405,11 @@ impl<'m> Import<'m> {
             None => {
                 self.store.charge(channels)?;
                 let data = super::array::Data::Floats(vec![0.0; channels]);
-                Rc::new(Array { dims: vec![channels], data, name: None })
+                Rc::new(Array {
+                    dims: vec![channels],
+                    data,
+                    name: None,
+                })
             }
         };
         let affine = if folded && is_identity(&scale, &bias)? {
@@ -361,16 +427,30 @@ impl<'m> Import<'m> {
         let view = self.plain(node, 0)?;
         let (channels, extent) = self.net.shape(view.node);
         let window = triple(node, "window", 1)?;
-        let shift = node.ints("shift").and_then(|s| s.iter().map(|&v| usize::try_from(v).ok()).collect::<Option<Vec<_>>>());
-        let shift: [usize; 3] = shift.and_then(|s| s.try_into().ok()).ok_or("has no shift of three numbers")?;
+        let shift = node
+            .ints("shift")
+            .and_then(|s| s.iter().map(|&v| usize::try_from(v).ok()).collect::<Option<Vec<_>>>());
+        let shift: [usize; 3] = shift
+            .and_then(|s| s.try_into().ok())
+            .ok_or("has no shift of three numbers")?;
         let heads = usize::try_from(node.int("heads").unwrap_or(0)).unwrap_or(0);
-        if heads == 0 || !channels.is_multiple_of(heads.saturating_mul(3)) || shift.iter().zip(&window).any(|(s, w)| s >= w) {
-            return Err(format!("has {heads} heads for {channels} channels, or a shift beyond its window"));
+        if heads == 0
+            || !channels.is_multiple_of(heads.saturating_mul(3))
+            || shift.iter().zip(&window).any(|(s, w)| s >= w)
+        {
+            return Err(format!(
+                "has {heads} heads for {channels} channels, or a shift beyond its window"
+            ));
         }
         let table = self.constant(node, 1)?;
         let offsets = window.iter().fold(1usize, |n, &w| n.saturating_mul(2 * w - 1));
         let bias = self.param(node, &table, "bias", vec![offsets, heads], Init::Normal { std: 0.02 })?;
-        let op = Op::WindowAttention(WindowAttention { heads, window, shift, bias });
+        let op = Op::WindowAttention(WindowAttention {
+            heads,
+            window,
+            shift,
+            bias,
+        });
         self.push(node, op, vec![view.node], (channels / 3, extent))
     }
 
@@ -418,9 +498,8 @@ impl<'m> Import<'m> {
             let zeros = vec![0.0; channels];
             let zero = self.param_of(node, None, "bias", vec![channels], zeros, ZERO, ParamKind::Learnt)?;
             self.open_bias.insert(view.node);
-            if let Some(
-                Op::InstanceNorm { affine, .. } | Op::GroupNorm { affine, .. } | Op::LayerNorm { affine, .. },
-            ) = self.net.op_mut(view.node)
+            if let Some(Op::InstanceNorm { affine, .. } | Op::GroupNorm { affine, .. } | Op::LayerNorm { affine, .. }) =
+                self.net.op_mut(view.node)
             {
                 *affine = Some((param, zero));
             }
@@ -432,15 +511,28 @@ impl<'m> Import<'m> {
                 Some(Op::Affine { bias, .. }) => *bias = Some(param),
                 Some(Op::Conv(conv)) => conv.bias = Some(param),
                 Some(
-                    Op::InstanceNorm { affine: Some((_, bias)), .. }
-                    | Op::GroupNorm { affine: Some((_, bias)), .. }
-                    | Op::LayerNorm { affine: Some((_, bias)), .. },
+                    Op::InstanceNorm {
+                        affine: Some((_, bias)),
+                        ..
+                    }
+                    | Op::GroupNorm {
+                        affine: Some((_, bias)),
+                        ..
+                    }
+                    | Op::LayerNorm {
+                        affine: Some((_, bias)),
+                        ..
+                    },
                 ) => *bias = param,
                 _ => {}
             }
             return Ok(self.relaid(node, view, view.axes.clone()));
         }
-        let (weight, bias) = if is_bias { (None, Some(param)) } else { (Some(param), None) };
+        let (weight, bias) = if is_bias {
+            (None, Some(param))
+        } else {
+            (Some(param), None)
+        };
         self.pointwise(node, Op::Affine { weight, bias }, view)
     }
 }

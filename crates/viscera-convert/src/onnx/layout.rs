@@ -135,7 +135,11 @@ fn take(
         }
     }
     loop {
-        let next = if end == End::Front { atoms.pop_front() } else { atoms.pop_back() };
+        let next = if end == End::Front {
+            atoms.pop_front()
+        } else {
+            atoms.pop_back()
+        };
         let mut atom = next.ok_or_else(cannot)?;
         if let (Atom::Channels { stride, size: all }, Some(whole), Some(so_far)) =
             (atom, extents.value(dim), extents.value(size))
@@ -147,11 +151,17 @@ fn take(
         {
             let rest = all / part;
             if end == End::Front {
-                atom = Atom::Channels { stride: stride.saturating_mul(rest), size: part };
+                atom = Atom::Channels {
+                    stride: stride.saturating_mul(rest),
+                    size: part,
+                };
                 atoms.push_front(Atom::Channels { stride, size: rest });
             } else {
                 atom = Atom::Channels { stride, size: part };
-                atoms.push_back(Atom::Channels { stride: stride.saturating_mul(part), size: rest });
+                atoms.push_back(Atom::Channels {
+                    stride: stride.saturating_mul(part),
+                    size: rest,
+                });
             }
         }
         taken.push(atom);
@@ -192,14 +202,32 @@ mod tests {
         let [batch, z, y, x] = [0, 2, 3, 4].map(|axis| extents.input(axis, None));
         let shape = (8, [z, y, x]);
         let axes = plain(shape);
-        let grouped = reshape(&axes, &[Some(batch), Some(Dim::Known(2)), None], shape, batch, &mut extents).unwrap();
+        let grouped = reshape(
+            &axes,
+            &[Some(batch), Some(Dim::Known(2)), None],
+            shape,
+            batch,
+            &mut extents,
+        )
+        .unwrap();
         assert_eq!(grouped[1], [Atom::Channels { stride: 4, size: 2 }]);
         assert_eq!(grouped[2].len(), 4);
-        let target: Vec<_> = dims(&axes, shape, batch, &mut extents).unwrap().into_iter().map(Some).collect();
+        let target: Vec<_> = dims(&axes, shape, batch, &mut extents)
+            .unwrap()
+            .into_iter()
+            .map(Some)
+            .collect();
         assert_eq!(reshape(&grouped, &target, shape, batch, &mut extents).unwrap(), axes);
         // Tokens: channels last, voxels on one axis.
         let last: Axes = [0, 2, 3, 4, 1].map(|a: usize| axes[a].clone()).to_vec();
-        let tokens = reshape(&last, &[Some(batch), None, Some(Dim::Known(8))], shape, batch, &mut extents).unwrap();
+        let tokens = reshape(
+            &last,
+            &[Some(batch), None, Some(Dim::Known(8))],
+            shape,
+            batch,
+            &mut extents,
+        )
+        .unwrap();
         assert_eq!(tokens[1], [Atom::Space(0), Atom::Space(1), Atom::Space(2)]);
     }
 

@@ -49,8 +49,14 @@ const DOMAIN: &str = "viscera";
 /// [`ConvertError::Read`]; [`ConvertError::Onnx`] for a file that is no sound model; [`ConvertError::OnnxNode`], which names
 /// operator and node, for what is not covered or does not fit.
 pub fn import(path: &Path) -> Result<(Graph, Weights), ConvertError> {
-    let read = |source| ConvertError::Read { path: path.to_owned(), source };
-    let broken = |reason: String| ConvertError::Onnx { path: path.to_owned(), reason };
+    let read = |source| ConvertError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let broken = |reason: String| ConvertError::Onnx {
+        path: path.to_owned(),
+        reason,
+    };
     if !std::fs::metadata(path).map_err(read)?.is_file() {
         return Err(broken("is not a file".to_owned()));
     }
@@ -62,7 +68,12 @@ pub fn import(path: &Path) -> Result<(Graph, Weights), ConvertError> {
     };
     let (graph, weights, fixed) = import::run(&model, bytes.len(), folder.to_owned()).map_err(|fault| match fault {
         Fault::Model(reason) => broken(reason),
-        Fault::Node { op, node, reason } => ConvertError::OnnxNode { path: path.to_owned(), op, node, reason },
+        Fault::Node { op, node, reason } => ConvertError::OnnxNode {
+            path: path.to_owned(),
+            op,
+            node,
+            reason,
+        },
     })?;
     weights.check(&graph)?;
     if let Some(spatial) = fixed {

@@ -52,7 +52,12 @@ impl Net {
         }
         let id = ParamId(self.params.len());
         let name = self.param_names.unique(name);
-        self.params.push(Param { name, shape, init, kind });
+        self.params.push(Param {
+            name,
+            shape,
+            init,
+            kind,
+        });
         self.values.push(values);
         if initialiser {
             self.shared.insert(key, id);
@@ -83,7 +88,13 @@ impl Net {
     /// The last node with these extents; or with these numbers, at the size that the file fixes.
     pub(super) fn with_extent(&self, extent: [Dim; 3], extents: &Extents) -> Option<NodeId> {
         let numbers = extent.map(|dim| extents.value(dim));
-        let by_number = || numbers.iter().all(Option::is_some).then(|| self.by_number.get(&numbers)).flatten();
+        let by_number = || {
+            numbers
+                .iter()
+                .all(Option::is_some)
+                .then(|| self.by_number.get(&numbers))
+                .flatten()
+        };
         self.by_extent.get(&extent).or_else(by_number).copied()
     }
 
@@ -146,10 +157,15 @@ fn params_mut(op: &mut Op) -> Vec<&mut ParamId> {
         affine.iter_mut().flat_map(|(weight, bias)| [weight, bias]).collect()
     }
     match op {
-        Op::Conv(conv) => [Some(&mut conv.weight), conv.bias.as_mut()].into_iter().flatten().collect(),
+        Op::Conv(conv) => [Some(&mut conv.weight), conv.bias.as_mut()]
+            .into_iter()
+            .flatten()
+            .collect(),
         Op::ConvTranspose { weight, bias, .. } => [Some(weight), bias.as_mut()].into_iter().flatten().collect(),
         Op::InstanceNorm { affine, .. } | Op::GroupNorm { affine, .. } | Op::LayerNorm { affine, .. } => both(affine),
-        Op::BatchNorm { mean, variance, affine, .. } => [mean, variance].into_iter().chain(both(affine)).collect(),
+        Op::BatchNorm {
+            mean, variance, affine, ..
+        } => [mean, variance].into_iter().chain(both(affine)).collect(),
         Op::Affine { weight, bias } => [weight.as_mut(), bias.as_mut()].into_iter().flatten().collect(),
         Op::Activation(Activation::PRelu { slope }) => vec![slope],
         Op::WindowAttention(attention) => vec![&mut attention.bias],

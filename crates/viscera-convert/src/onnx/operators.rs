@@ -97,7 +97,9 @@ impl<'m> Import<'m> {
         if low == Some(0.0) && high.is_none_or(|h| h >= f32::MAX) {
             return self.pointwise(node, Op::Activation(Activation::LeakyRelu { slope: 0.0 }), &view);
         }
-        Err(format!("clips to {low:?} and {high:?}; only the clip from 0 on (ReLU) is covered"))
+        Err(format!(
+            "clips to {low:?} and {high:?}; only the clip from 0 on (ReLU) is covered"
+        ))
     }
 
     fn softmax(&mut self, node: &NodeProto<'m>) -> Result<View, String> {
@@ -139,9 +141,7 @@ impl<'m> Import<'m> {
                 for (i, int) in wanted.integers()?.iter().enumerate() {
                     target.push(match int.dim {
                         Dim::Known(-1) => None,
-                        Dim::Known(0) if !keep_zero => {
-                            Some(*dims.get(i).ok_or("copies an axis that is not there")?)
-                        }
+                        Dim::Known(0) if !keep_zero => Some(*dims.get(i).ok_or("copies an axis that is not there")?),
                         dim => Some(dim),
                     });
                 }
@@ -160,7 +160,10 @@ impl<'m> Import<'m> {
                     let gone = resolve(&listed, rank)?;
                     let kept = view.axes.iter().enumerate().filter(|(i, _)| !gone.contains(i));
                     let axes: Axes = kept.map(|(_, axis)| axis.clone()).collect();
-                    if gone.iter().any(|&i| view.axes.get(i).is_none_or(|axis| !axis.is_empty())) {
+                    if gone
+                        .iter()
+                        .any(|&i| view.axes.get(i).is_none_or(|axis| !axis.is_empty()))
+                    {
                         return Err("drops an axis that is not known to be 1 long".to_owned());
                     }
                     return Ok(self.relaid(node, &view, axes));
@@ -170,7 +173,13 @@ impl<'m> Import<'m> {
                 let added = resolve(&listed, total)?;
                 let mut old = view.axes.iter().cloned();
                 let axes = (0..total)
-                    .filter_map(|i| if added.contains(&i) { Some(Vec::new()) } else { old.next() })
+                    .filter_map(|i| {
+                        if added.contains(&i) {
+                            Some(Vec::new())
+                        } else {
+                            old.next()
+                        }
+                    })
                     .collect();
                 return Ok(self.relaid(node, &view, axes));
             }
@@ -197,13 +206,25 @@ impl<'m> Import<'m> {
             // Along the joined axis there must be all channels and nothing else; the other axes agree.
             let whole = view.axes.get(along) == Some(&layout::channels(own.0));
             let others = |axes: &Axes| -> Axes {
-                axes.iter().enumerate().filter(|(i, _)| *i != along).map(|(_, axis)| axis.clone()).collect()
+                axes.iter()
+                    .enumerate()
+                    .filter(|(i, _)| *i != along)
+                    .map(|(_, axis)| axis.clone())
+                    .collect()
             };
-            let complete = others(&view.axes).iter().flatten().all(|a| !matches!(a, layout::Atom::Channels { .. }));
+            let complete = others(&view.axes)
+                .iter()
+                .flatten()
+                .all(|a| !matches!(a, layout::Atom::Channels { .. }));
             if !whole || !complete || others(&view.axes) != others(&first.axes) {
                 return Err("joins something else than channels, which is not covered".to_owned());
             }
-            if own.1.iter().zip(&shape.1).any(|(a, b)| matches!((a, b), (Dim::Known(a), Dim::Known(b)) if a != b)) {
+            if own
+                .1
+                .iter()
+                .zip(&shape.1)
+                .any(|(a, b)| matches!((a, b), (Dim::Known(a), Dim::Known(b)) if a != b))
+            {
                 return Err("joins values of unequal extents".to_owned());
             }
             channels = channels.checked_add(own.0).ok_or("has too many channels")?;
@@ -214,11 +235,23 @@ impl<'m> Import<'m> {
             *axis = layout::channels(channels);
         }
         let inputs = views.iter().map(|view| view.node).collect();
-        Ok(vec![Value::View(self.push_as(node, Op::Concat, inputs, shape, axes)?)])
+        Ok(vec![Value::View(self.push_as(
+            node,
+            Op::Concat,
+            inputs,
+            shape,
+            axes,
+        )?)])
     }
 
     /// A part of the channels, for a slice or split along their axis.
-    pub(super) fn channels(&mut self, node: &NodeProto<'m>, view: &View, start: usize, len: usize) -> Result<View, String> {
+    pub(super) fn channels(
+        &mut self,
+        node: &NodeProto<'m>,
+        view: &View,
+        start: usize,
+        len: usize,
+    ) -> Result<View, String> {
         let shape = self.net.shape(view.node);
         if len == 0 || start.checked_add(len).is_none_or(|end| end > shape.0) {
             return Err(format!("takes {len} of {} channels from {start} on", shape.0));

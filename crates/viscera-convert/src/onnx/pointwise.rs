@@ -19,8 +19,12 @@ impl<'m> Import<'m> {
     pub(super) fn binary(&mut self, node: &NodeProto<'m>) -> Result<Value<'m>, String> {
         let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
         match (a, b) {
-            (Value::View(view), Value::Constant(array)) => self.with_constant(node, &view, &array, false).map(Value::View),
-            (Value::Constant(array), Value::View(view)) => self.with_constant(node, &view, &array, true).map(Value::View),
+            (Value::View(view), Value::Constant(array)) => {
+                self.with_constant(node, &view, &array, false).map(Value::View)
+            }
+            (Value::Constant(array), Value::View(view)) => {
+                self.with_constant(node, &view, &array, true).map(Value::View)
+            }
             (Value::View(a), Value::View(b)) => self.between(node, a, b).map(Value::View),
             (a, b) => self.part(node, a, b),
         }
@@ -87,7 +91,9 @@ impl<'m> Import<'m> {
 
     /// A sum of any number of values.
     pub(super) fn sum(&mut self, node: &NodeProto<'m>) -> Result<View, String> {
-        let views = (0..node.inputs.len()).map(|i| self.view(node, i)).collect::<Result<Vec<_>, _>>()?;
+        let views = (0..node.inputs.len())
+            .map(|i| self.view(node, i))
+            .collect::<Result<Vec<_>, _>>()?;
         match views.as_slice() {
             [one] => Ok(self.relaid(node, one, one.axes.clone())),
             _ => self.add(node, &views),
@@ -114,7 +120,9 @@ impl<'m> Import<'m> {
                 if whole.is_empty() {
                     whole.clone_from(own);
                 } else if !own.is_empty() && whole != own {
-                    return Err("joins values whose axes stand in different orders, or whose channels differ".to_owned());
+                    return Err(
+                        "joins values whose axes stand in different orders, or whose channels differ".to_owned(),
+                    );
                 }
             }
             let (channels, extent) = self.net.shape(view.node);
@@ -154,7 +162,11 @@ impl<'m> Import<'m> {
             });
             id = self.push(node, op, vec![id], (shape.0, extent))?.node;
         }
-        if extent.iter().zip(shape.1).any(|(&own, whole)| own == Dim::Known(1) && whole != own) {
+        if extent
+            .iter()
+            .zip(shape.1)
+            .any(|(&own, whole)| own == Dim::Known(1) && whole != own)
+        {
             let like = self.net.with_extent(shape.1, &self.extents);
             let like = like.ok_or("repeats a value to an extent that no layer has")?;
             let op = Op::ResizeLike { align_corners: false };
@@ -180,15 +192,21 @@ impl<'m> Import<'m> {
         };
         let part = match (node.op, a, b) {
             ("Add", Value::Part(Part::Erf { of, factor, addend }), other) => match number(&other) {
-                Some(more) => Part::Erf { of, factor, addend: addend + more },
+                Some(more) => Part::Erf {
+                    of,
+                    factor,
+                    addend: addend + more,
+                },
                 None => return unknown(),
             },
             ("Mul" | "Div", Value::Part(part @ (Part::Erf { .. } | Part::Gelu { .. })), other) => {
                 let scale = number(&other).map(|n| if node.op == "Div" { 1.0 / n } else { n });
                 match (part, scale, other) {
-                    (Part::Erf { of, factor, addend }, Some(n), _) => {
-                        Part::Erf { of, factor: factor * n, addend: addend * n }
-                    }
+                    (Part::Erf { of, factor, addend }, Some(n), _) => Part::Erf {
+                        of,
+                        factor: factor * n,
+                        addend: addend * n,
+                    },
                     (Part::Gelu { of, factor }, Some(n), _) => return self.gelu(node, of, factor * n),
                     (Part::Erf { of, factor, addend }, None, Value::View(x)) if close(addend, factor) => {
                         let Some(scale) = self.multiple_of(&x, of.node) else {
@@ -208,8 +226,12 @@ impl<'m> Import<'m> {
                 Some(more) => Part::Variance(of, eps + more),
                 None => return unknown(),
             },
-            ("Div", Value::Part(Part::Centred(of)), Value::Part(Part::Deviation(same, eps))) if of.node == same.node => {
-                return self.pointwise(node, Op::LayerNorm { eps, affine: None }, &of).map(Value::View);
+            ("Div", Value::Part(Part::Centred(of)), Value::Part(Part::Deviation(same, eps)))
+                if of.node == same.node =>
+            {
+                return self
+                    .pointwise(node, Op::LayerNorm { eps, affine: None }, &of)
+                    .map(Value::View);
             }
             _ => return unknown(),
         };
@@ -220,7 +242,8 @@ impl<'m> Import<'m> {
         if !close(factor, 1.0) {
             return Ok(Value::Part(Part::Gelu { of, factor }));
         }
-        self.pointwise(node, Op::Activation(Activation::Gelu), &of).map(Value::View)
+        self.pointwise(node, Op::Activation(Activation::Gelu), &of)
+            .map(Value::View)
     }
 
     /// The number by which a node is multiplied to give this view, if that is all there is between them.
@@ -230,7 +253,10 @@ impl<'m> Import<'m> {
         }
         let node = self.net.node(view.node)?;
         match &node.op {
-            Op::Affine { weight: Some(weight), bias: None } if node.inputs == [of] => match self.net.values(*weight) {
+            Op::Affine {
+                weight: Some(weight),
+                bias: None,
+            } if node.inputs == [of] => match self.net.values(*weight) {
                 [one] => Some(*one),
                 _ => None,
             },
@@ -243,9 +269,21 @@ impl<'m> Import<'m> {
         let view = self.view(node, 0)?;
         let source = self.net.node(view.node).and_then(|node| node.inputs.first().copied());
         match source {
-            Some(of) if self.multiple_of(&view, of).is_some_and(|s| close(s, std::f32::consts::FRAC_1_SQRT_2)) => {
-                let of = View { node: of, axes: view.axes, sole: false };
-                Ok(Value::Part(Part::Erf { of, factor: 1.0, addend: 0.0 }))
+            Some(of)
+                if self
+                    .multiple_of(&view, of)
+                    .is_some_and(|s| close(s, std::f32::consts::FRAC_1_SQRT_2)) =>
+            {
+                let of = View {
+                    node: of,
+                    axes: view.axes,
+                    sole: false,
+                };
+                Ok(Value::Part(Part::Erf {
+                    of,
+                    factor: 1.0,
+                    addend: 0.0,
+                }))
             }
             _ => Err("is not part of GELU, which is not covered".to_owned()),
         }
@@ -297,12 +335,17 @@ impl<'m> Import<'m> {
             return Err("is amidst a formula that is not layer norm".to_owned());
         }
         let shape = self.without(self.net.shape(view.node), space);
-        let left = view.axes.iter().enumerate().filter_map(|(i, axis)| match along.contains(&i) {
-            true => keep.then(Vec::new),
-            false => Some(axis.clone()),
-        });
+        let left = view
+            .axes
+            .iter()
+            .enumerate()
+            .filter_map(|(i, axis)| match along.contains(&i) {
+                true => keep.then(Vec::new),
+                false => Some(axis.clone()),
+            });
         let axes = left.collect();
-        self.push_as(node, Op::AxisMean { axes: space }, vec![view.node], shape, axes).map(Value::View)
+        self.push_as(node, Op::AxisMean { axes: space }, vec![view.node], shape, axes)
+            .map(Value::View)
     }
 
     /// Mean over all voxels.

@@ -3,8 +3,8 @@
 use super::extent::Dim;
 use super::fold::{axis, resolve};
 use super::import::{Import, View};
-use super::layout::{self, Atom, with_shape};
 use super::layers::{pads, span, triple};
+use super::layout::{self, Atom, with_shape};
 use super::proto::NodeProto;
 use viscera_net::{Interpolation, NodeId, Op, PoolKind};
 
@@ -58,7 +58,11 @@ impl<'m> Import<'m> {
             return Err("rounds its size up (ceil_mode), which is not covered for this size".to_owned());
         }
         let mut padding = before;
-        let kind = if node.op == "MaxPool" { PoolKind::Max } else { PoolKind::Average };
+        let kind = if node.op == "MaxPool" {
+            PoolKind::Max
+        } else {
+            PoolKind::Average
+        };
         if before != [0; 3] || after != [0; 3] {
             match kind {
                 PoolKind::Max if before == after => {}
@@ -74,11 +78,28 @@ impl<'m> Import<'m> {
         }
         let (channels, extent) = self.net.shape(view.node);
         let shape = (channels, self.windows(extent, span(kernel, [1; 3]), stride, padding)?);
-        self.push(node, Op::Pool { kind, kernel, stride, padding }, vec![view.node], shape)
+        self.push(
+            node,
+            Op::Pool {
+                kind,
+                kernel,
+                stride,
+                padding,
+            },
+            vec![view.node],
+            shape,
+        )
     }
 
     /// Whether windows end where the volume does, at the size that the file fixes.
-    fn fits(&self, extent: [Dim; 3], kernel: [usize; 3], stride: [usize; 3], before: [usize; 3], after: [usize; 3]) -> bool {
+    fn fits(
+        &self,
+        extent: [Dim; 3],
+        kernel: [usize; 3],
+        stride: [usize; 3],
+        before: [usize; 3],
+        after: [usize; 3],
+    ) -> bool {
         let mut each = extent.iter().zip(kernel).zip(stride).zip(before).zip(after);
         each.all(|((((&dim, kernel), stride), before), after)| {
             let room = self.extents.value(dim).and_then(|n| usize::try_from(n).ok());
@@ -93,7 +114,11 @@ impl<'m> Import<'m> {
         let (channels, extent) = self.net.shape(view.node);
         let (scales_at, sizes_at) = if node.op == "Upsample" { (1, usize::MAX) } else { (2, 3) };
         let scales = self.optional(node, scales_at)?.filter(|a| a.data.len() > 0);
-        let sizes = if sizes_at == usize::MAX { None } else { self.optional(node, sizes_at)?.filter(|a| a.data.len() > 0) };
+        let sizes = if sizes_at == usize::MAX {
+            None
+        } else {
+            self.optional(node, sizes_at)?.filter(|a| a.data.len() > 0)
+        };
         let axes = match node.ints("axes") {
             Some(axes) => resolve(axes, 5)?,
             None => (0..5).collect(),
@@ -110,13 +135,19 @@ impl<'m> Import<'m> {
                 }
             }
             let [batch, own, z, y, x] = target;
-            if node.text("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch")
+            if node
+                .text("keep_aspect_ratio_policy")
+                .is_some_and(|policy| policy != "stretch")
                 || !self.extents.same(batch, self.batch)
                 || !self.extents.same(own, Dim::Known(channels as i64))
             {
                 return Err("resizes batch or channels, or keeps proportions, which is not covered".to_owned());
             }
-            let of = like.first().copied().flatten().filter(|_| like.windows(2).all(|pair| pair.first() == pair.last()));
+            let of = like
+                .first()
+                .copied()
+                .flatten()
+                .filter(|_| like.windows(2).all(|pair| pair.first() == pair.last()));
             return self.resize_to(node, &view, [z, y, x], of);
         }
         let scales = scales.ok_or("has neither scales nor sizes")?;
@@ -126,7 +157,12 @@ impl<'m> Import<'m> {
             match (axis.checked_sub(2).and_then(|a| factor.get_mut(a)), whole) {
                 (Some(place), true) => *place = scale as usize,
                 (None, _) if scale == 1.0 => {}
-                _ => return Err(format!("resizes by {:?}; whole factors of space are covered", scales.floats()?)),
+                _ => {
+                    return Err(format!(
+                        "resizes by {:?}; whole factors of space are covered",
+                        scales.floats()?
+                    ));
+                }
             }
         }
         self.resize_by(node, &view, factor)
@@ -144,7 +180,13 @@ impl<'m> Import<'m> {
         self.push(node, Op::Resize { factor, mode }, vec![view.node], (channels, extent))
     }
 
-    fn resize_to(&mut self, node: &NodeProto<'m>, view: &View, target: [Dim; 3], of: Option<NodeId>) -> Result<View, String> {
+    fn resize_to(
+        &mut self,
+        node: &NodeProto<'m>,
+        view: &View,
+        target: [Dim; 3],
+        of: Option<NodeId>,
+    ) -> Result<View, String> {
         let (channels, extent) = self.net.shape(view.node);
         let mut factor = [0usize; 3];
         for ((place, &own), &wanted) in factor.iter_mut().zip(&extent).zip(&target) {
@@ -161,7 +203,9 @@ impl<'m> Import<'m> {
                 self.push(node, Op::ResizeLike { align_corners }, vec![view.node, like], shape)
             }
             _ if !factor.contains(&0) => self.resize_by(node, view, factor),
-            _ if linear => Err("resizes to a size that no layer has and that is no whole multiple of its input's".to_owned()),
+            _ if linear => {
+                Err("resizes to a size that no layer has and that is no whole multiple of its input's".to_owned())
+            }
             _ => Err("resizes by nearest neighbour to a size that is no whole multiple of its input's".to_owned()),
         }
     }
@@ -205,7 +249,9 @@ impl<'m> Import<'m> {
             if start == 0 && end == 0 {
                 continue;
             }
-            let space = self.space_axis(&view, axis).ok_or("pads another axis than z, y and x, which is not covered")?;
+            let space = self
+                .space_axis(&view, axis)
+                .ok_or("pads another axis than z, y and x, which is not covered")?;
             let number = |n: i64| isize::try_from(n).ok().filter(|n| n.unsigned_abs() < 1 << 31);
             if let (Some(b), Some(a)) = (before.get_mut(space), after.get_mut(space)) {
                 *b = number(start).ok_or("has pads that overflow")?;
@@ -248,16 +294,25 @@ impl<'m> Import<'m> {
             let removed_front = match start.dim {
                 Dim::Known(v) if v >= 0 => self.extents.value(size).map_or(v, |n| v.min(n)),
                 Dim::Known(v) => {
-                    let n = self.extents.value(size).ok_or("begins at a place that depends on the size")?;
+                    let n = self
+                        .extents
+                        .value(size)
+                        .ok_or("begins at a place that depends on the size")?;
                     v.saturating_add(n).max(0)
                 }
-                open => self.extents.difference(open, Dim::Known(0)).ok_or("begins at a place that depends on the size")?,
+                open => self
+                    .extents
+                    .difference(open, Dim::Known(0))
+                    .ok_or("begins at a place that depends on the size")?,
             };
             let removed_back = match end.dim {
                 Dim::Known(v) if v < 0 => v.checked_neg().ok_or("ends at an impossible place")?,
                 Dim::Known(v) if v >= i64::from(i32::MAX) => 0,
                 other => {
-                    let left = self.extents.difference(size, other).ok_or("ends at a place that depends on the size")?;
+                    let left = self
+                        .extents
+                        .difference(size, other)
+                        .ok_or("ends at a place that depends on the size")?;
                     left.max(0)
                 }
             };
@@ -268,12 +323,22 @@ impl<'m> Import<'m> {
             if view.axes.get(along) == Some(&layout::channels(count)) && count > 1 {
                 let start = usize::try_from(removed_front).map_err(|_| "begins at an impossible place")?;
                 let back = usize::try_from(removed_back).map_err(|_| "ends at an impossible place")?;
-                let len = count.checked_sub(start).and_then(|n| n.checked_sub(back)).ok_or("takes no channels")?;
+                let len = count
+                    .checked_sub(start)
+                    .and_then(|n| n.checked_sub(back))
+                    .ok_or("takes no channels")?;
                 view = self.channels(node, &view, start, len)?;
                 continue;
             }
-            let space = self.space_axis(&view, along).ok_or("cuts another axis than channel, z, y or x")?;
-            let number = |n: i64| isize::try_from(n).ok().filter(|n| *n < 1 << 31).ok_or("cuts at an impossible place");
+            let space = self
+                .space_axis(&view, along)
+                .ok_or("cuts another axis than channel, z, y or x")?;
+            let number = |n: i64| {
+                isize::try_from(n)
+                    .ok()
+                    .filter(|n| *n < 1 << 31)
+                    .ok_or("cuts at an impossible place")
+            };
             if let (Some(b), Some(a)) = (before.get_mut(space), after.get_mut(space)) {
                 *b = -number(removed_front)?;
                 *a = -number(removed_back)?;
@@ -286,7 +351,11 @@ impl<'m> Import<'m> {
 /// How a Resize or Upsample finds values between voxels.
 fn interpolation(node: &NodeProto<'_>, factor: [usize; 3]) -> Result<Interpolation, String> {
     let mode = node.text("mode").unwrap_or("nearest");
-    let default = if node.op == "Upsample" { "asymmetric" } else { "half_pixel" };
+    let default = if node.op == "Upsample" {
+        "asymmetric"
+    } else {
+        "half_pixel"
+    };
     let transform = node.text("coordinate_transformation_mode").unwrap_or(default);
     let rounding = node.text("nearest_mode").unwrap_or("round_prefer_floor");
     let rounding = if node.op == "Upsample" { "floor" } else { rounding };
@@ -303,6 +372,8 @@ fn interpolation(node: &NodeProto<'_>, factor: [usize; 3]) -> Result<Interpolati
             Ok(Interpolation::Nearest)
         }
         ("nearest", "asymmetric", "round_prefer_floor") if factor.iter().all(|&f| f <= 2) => Ok(Interpolation::Nearest),
-        _ => Err(format!("resizes by mode '{mode}', '{transform}', '{rounding}', which is not covered")),
+        _ => Err(format!(
+            "resizes by mode '{mode}', '{transform}', '{rounding}', which is not covered"
+        )),
     }
 }

@@ -9,6 +9,7 @@ use super::tile::{Start, Tap, TileArgs, cut, tile};
 use crate::Isa;
 use crate::layout::{Blocked, LANES, Lane};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Geometry of one pass: output `start + i · out_step` reads inputs `i · in_step + offset`, for `i` in `0..count`.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +119,28 @@ struct PackedGroup {
     /// (index into the pass's taps, input block, channels).
     entries: Vec<(usize, usize, usize)>,
     weights: Vec<Lane>,
+    /// Pieces, as (entries, lanes of weights): each is run over a whole row before the next, so that its weights stay in
+    /// the first-level cache. There is at least one.
+    pieces: Vec<[Range<usize>; 2]>,
+}
+
+/// Lanes of weights per piece: half of a first-level cache.
+const PIECE_LANES: usize = 512;
+
+/// Cuts entries into pieces; `lanes` is how many lanes of weights each entry has per channel.
+fn pieces(entries: &[(usize, usize, usize)], lanes: usize) -> Vec<[Range<usize>; 2]> {
+    let mut pieces = Vec::new();
+    let (mut first, mut from, mut to) = (0, 0, 0);
+    for (index, &(_, _, channels)) in entries.iter().enumerate() {
+        let more = channels * lanes;
+        if to > from && to + more - from > PIECE_LANES {
+            pieces.push([first..index, from..to]);
+            (first, from) = (index, to);
+        }
+        to += more;
+    }
+    pieces.push([first..entries.len(), from..to]);
+    pieces
 }
 
 impl PackedWeights {
@@ -137,13 +160,14 @@ impl PackedWeights {
                 let first_block = 2 * group;
                 let blocks = (out_blocks - first_block).min(2);
                 let outs = first_block * LANES..((first_block + blocks) * LANES).min(out_channels);
-                let mut entries = Vec::new();
-                let mut weights = Vec::new();
-                for in_block in 0..in_channels.div_ceil(LANES) {
-                    let ins = in_block * LANES..((in_block + 1) * LANES).min(in_channels);
-                    if !outs.clone().any(|o| ins.clone().any(|i| connected(o, i))) {
-                        continue;
-                    }
+                let joined: Vec<(usize, Range<usize>)> = (0..in_channels.div_ceil(LANES))
+                    .map(|in_block| (in_block, in_block * LANES..((in_block + 1) * LANES).min(in_channels)))
+                    .filter(|(_, ins)| outs.clone().any(|o| ins.clone().any(|i| connected(o, i))))
+                    .collect();
+                let channels: usize = joined.iter().map(|(_, ins)| ins.len()).sum();
+                let mut entries = Vec::with_capacity(joined.len() * pass.taps.len());
+                let mut weights = Vec::with_capacity(channels * pass.taps.len() * blocks);
+                for (in_block, ins) in joined {
                     for (slot, &(_, tap)) in pass.taps.iter().enumerate() {
                         entries.push((slot, in_block, ins.len()));
                         for i in ins.clone() {
@@ -163,12 +187,35 @@ impl PackedWeights {
                 PackedGroup {
                     first_block,
                     blocks,
+                    pieces: pieces(&entries, blocks),
                     entries,
                     weights,
                 }
             })
             .collect();
         Self { groups }
+    }
+
+    /// Bytes of the weights that [`Self::new`] packs for so many taps.
+    pub(crate) fn bytes(
+        taps: usize,
+        out_channels: usize,
+        in_channels: usize,
+        connected: impl Fn(usize, usize) -> bool,
+    ) -> usize {
+        let mut lanes = 0;
+        let out_blocks = out_channels.div_ceil(LANES);
+        for first in (0..out_blocks).step_by(2) {
+            let blocks = (out_blocks - first).min(2);
+            let outs = first * LANES..((first + blocks) * LANES).min(out_channels);
+            for start in (0..in_channels).step_by(LANES) {
+                let ins = start..(start + LANES).min(in_channels);
+                if outs.clone().any(|o| ins.clone().any(|i| connected(o, i))) {
+                    lanes += ins.len() * taps * blocks;
+                }
+            }
+        }
+        lanes * size_of::<Lane>()
     }
 }
 
@@ -186,7 +233,7 @@ pub(crate) fn pack_bias(bias: Option<&[f32]>, channels: usize) -> Vec<Lane> {
 /// Shares a pointer among threads that write disjoint places.
 #[derive(Clone, Copy)]
 pub(super) struct Shared(pub(super) *mut Lane);
-// SAFETY: every task writes lanes of its own (see `run_pass`).
+// SAFETY: every task writes lanes of its own (see `run_passes`).
 #[allow(unsafe_code)]
 unsafe impl Send for Shared {}
 // SAFETY: as above.
@@ -208,119 +255,127 @@ pub(crate) enum Write<'a> {
     Add,
 }
 
-/// Runs one pass from `x` to `y`. The halo of `y` is left alone. With `moments`, also gives those of everything written;
-/// a pass that leaves voxels out has none.
+/// Runs passes from `x` to `y`, which write different voxels. The halo of `y` is left alone. With `moments`, also gives
+/// those of everything written; a pass that leaves voxels out has none.
 ///
 /// # Panics
-/// When the halo of `x` is too small for the taps, or the pass does not fit `y`: a mistake of the planner.
-pub(crate) fn run_pass(
+/// When the halo of `x` is too small for the taps, or a pass does not fit `y`: a mistake of the planner.
+pub(crate) fn run_passes(
     isa: Isa,
-    pass: &TapPass,
-    packed: &PackedWeights,
+    passes: &[(&TapPass, &PackedWeights)],
     write: Write<'_>,
     x: &Blocked,
     y: &mut Blocked,
     moments: bool,
 ) -> Vec<Partial> {
-    let needed = halo_needed(std::slice::from_ref(pass), x.dims.extent);
-    assert!((0..3).all(|a| needed[a] <= x.dims.halo[a]), "input halo too small");
-    assert!(
-        (0..3).all(|a| pass.out_start[a] + (pass.count[a] - 1) * pass.out_step[a] < y.dims.extent[a]),
-        "pass outside the output"
-    );
     assert_eq!(x.dims.batch, y.dims.batch, "unequal batches");
     let [x_block, x_plane, x_row] = x.dims.pitch();
     let [y_block, ..] = y.dims.pitch();
-    // Offsets of all entries, once per group.
-    let taps: Vec<Vec<Tap>> = packed
-        .groups
-        .iter()
-        .map(|group| {
+    // Offsets of all entries, once per pass and group.
+    let mut taps: Vec<Vec<Vec<Tap>>> = Vec::with_capacity(passes.len());
+    for (pass, packed) in passes {
+        let needed = halo_needed(std::slice::from_ref(pass), x.dims.extent);
+        assert!((0..3).all(|a| needed[a] <= x.dims.halo[a]), "input halo too small");
+        assert!(
+            (0..3).all(|a| pass.out_start[a] + (pass.count[a] - 1) * pass.out_step[a] < y.dims.extent[a]),
+            "pass outside the output"
+        );
+        assert_eq!(packed.groups.len(), y.dims.blocks().div_ceil(2), "output blocks");
+        let of_group = |group: &PackedGroup| {
             assert!(group.first_block + group.blocks <= y.dims.blocks(), "output blocks");
-            group
-                .entries
-                .iter()
-                .map(|&(slot, in_block, channels)| {
-                    assert!(in_block < x.dims.blocks(), "input blocks");
-                    let [z, y, x] = pass.taps[slot].0;
-                    Tap {
-                        offset: (in_block * x_block) as isize + z * x_plane as isize + y * x_row as isize + x,
-                        channels,
-                    }
-                })
-                .collect()
-        })
-        .collect();
-    // One task is a plane of outputs of one group, or a strip of it where planes are few. The cut depends on shapes
+            let tap = |&(slot, in_block, channels): &(usize, usize, usize)| {
+                assert!(in_block < x.dims.blocks(), "input blocks");
+                let [z, y, x] = pass.taps[slot].0;
+                Tap {
+                    offset: (in_block * x_block) as isize + z * x_plane as isize + y * x_row as isize + x,
+                    channels,
+                }
+            };
+            group.entries.iter().map(tap).collect()
+        };
+        taps.push(packed.groups.iter().map(of_group).collect());
+    }
+    // One task is a plane of each pass of one group, or a strip of it where planes are few. The cut depends on shapes
     // alone.
-    let [depth, rows, width] = pass.count;
-    let groups = packed.groups.len();
+    let most = |a: usize| passes.iter().map(|(pass, _)| pass.count[a]).max().unwrap_or(0);
+    let (depth, rows) = (most(0), most(1));
+    let groups = y.dims.blocks().div_ceil(2);
     let planes = x.dims.batch * groups * depth;
-    let strips = 16usize.div_ceil(planes).min(rows);
-    let strip = rows.div_ceil(strips);
+    let strips = 16usize.div_ceil(planes.max(1)).min(rows);
+    let strip = rows.div_ceil(strips.max(1));
     let (x_dims, y_dims) = (x.dims, y.dims);
     let x_data = &x.data;
     let y_data = Shared(y.data.as_mut_ptr());
-    let moments = moments && pass.out_step == [1; 3];
+    let moments = moments && passes.iter().all(|(pass, _)| pass.out_step == [1; 3]);
     let run_task = |task: usize| {
         let (plane, part) = (task / strips, task % strips);
         let z = plane % depth;
         let (sample, index) = (plane / depth / groups, plane / depth % groups);
-        let group = &packed.groups[index];
-        let bias;
-        let start = match write {
-            Write::Set(lanes) => {
-                bias = &lanes[group.first_block..group.first_block + group.blocks];
-                Start::Value(bias)
-            }
-            Write::Add => Start::Output,
-        };
-        let mut sums: Vec<Moments> = (0..if moments { group.blocks } else { 0 })
-            .map(|_| Moments::default())
-            .collect();
+        let mut sums: Vec<(usize, Moments)> = Vec::new();
         for row in part * strip..((part + 1) * strip).min(rows) {
-            let mut first = 0;
-            for (tiles, size) in cut(width, group.blocks) {
+            // All passes of a row, one after the other: they read the same inputs.
+            for ((pass, packed), taps) in passes.iter().zip(&taps) {
+                if z >= pass.count[0] || row >= pass.count[1] {
+                    continue;
+                }
+                let group = &packed.groups[index];
+                let width = pass.count[2];
                 let out = [
                     pass.out_start[0] + z * pass.out_step[0],
                     pass.out_start[1] + row * pass.out_step[1],
-                    pass.out_start[2] + first * pass.out_step[2],
+                    pass.out_start[2],
                 ];
-                let from = [z * pass.in_step[0], row * pass.in_step[1], first * pass.in_step[2]];
-                let x_first = x_dims.at(sample, 0, from);
+                let x_first = x_dims.at(sample, 0, [z * pass.in_step[0], row * pass.in_step[1], 0]);
                 let y_first = y_dims.at(sample, group.first_block, out);
-                // SAFETY: the asserts above show that all taps of all voxels of the pass stay within the halo of `x`
-                // and all outputs within `y`; tasks differ in sample, group, plane or rows, so no two write one lane.
-                #[allow(unsafe_code)]
-                unsafe {
-                    let args = TileArgs {
-                        taps: &taps[index],
-                        weights: &group.weights,
-                        // Tap offsets bring this back inside where the voxel itself lies past the end of `x`.
-                        x: x_data.as_ptr().wrapping_add(x_first),
-                        x_step: pass.in_step[2],
-                        y: y_data.get().add(y_first),
-                        y_step: pass.out_step[2],
-                        y_block,
-                        start,
-                        tiles,
+                for (piece, [entries, weights]) in group.pieces.iter().enumerate() {
+                    let start = match write {
+                        Write::Set(bias) if piece == 0 => {
+                            Start::Value(&bias[group.first_block..group.first_block + group.blocks])
+                        }
+                        _ => Start::Output,
                     };
-                    tile(isa, group.blocks, size, &args);
+                    let mut first = 0;
+                    for (tiles, size) in cut(width, group.blocks) {
+                        // SAFETY: the asserts above show that all taps of all voxels of the pass stay within the halo of
+                        // `x` and all outputs within `y`; tasks differ in sample, group, plane or rows, so no two write
+                        // one lane.
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            let args = TileArgs {
+                                taps: &taps[index][entries.clone()],
+                                weights: &group.weights[weights.clone()],
+                                // Tap offsets bring this back inside where the voxel itself lies past the end of `x`.
+                                x: x_data.as_ptr().wrapping_add(x_first + first * pass.in_step[2]),
+                                x_step: pass.in_step[2],
+                                y: y_data.get().wrapping_add(y_first + first * pass.out_step[2]),
+                                y_step: pass.out_step[2],
+                                y_block,
+                                start,
+                                tiles,
+                            };
+                            tile(isa, group.blocks, size, &args);
+                        }
+                        first += tiles * size;
+                    }
                 }
-                first += tiles * size;
-            }
-            for (block, sums) in sums.iter_mut().enumerate() {
-                let start = y_dims.at(sample, group.first_block + block, [z, row, 0]);
-                // SAFETY: the row that this task has just written, with a step of one.
-                #[allow(unsafe_code)]
-                let written = unsafe { std::slice::from_raw_parts(y_data.get().add(start), width) };
-                isa.run(AddRow(sums, written));
+                if !moments {
+                    continue;
+                }
+                for block in group.first_block..group.first_block + group.blocks {
+                    let from = y_dims.at(sample, block, out);
+                    // SAFETY: the row that this task has just written, with a step of one.
+                    #[allow(unsafe_code)]
+                    let written = unsafe { std::slice::from_raw_parts(y_data.get().add(from), width) };
+                    let at = block - group.first_block;
+                    if sums.len() == at {
+                        sums.push((sample * y_dims.blocks() + block, Moments::default()));
+                    }
+                    isa.run(AddRow(&mut sums[at].1, written));
+                }
             }
         }
-        let first_unit = sample * y_dims.blocks() + group.first_block;
         sums.into_iter()
-            .enumerate()
-            .map(|(block, sums)| sums.finish(first_unit + block))
+            .map(|(unit, sums)| sums.finish(unit))
             .collect::<Vec<_>>()
     };
     let parts: Vec<Vec<Partial>> = (0..planes * strips).into_par_iter().map(run_task).collect();

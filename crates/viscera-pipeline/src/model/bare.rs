@@ -116,11 +116,11 @@ const MAX_VALUES: usize = 1 << 30;
 /// # Errors
 /// [`PipelineError::Model`] with the number.
 pub fn fresh(name: &str, graph: &Graph, seed: u64) -> Result<Weights, PipelineError> {
-    let lens = graph
+    let mut lens = graph
         .params
         .iter()
         .map(|p| p.shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s)));
-    let values = lens.fold(Some(0usize), |sum, len| sum?.checked_add(len?));
+    let values = lens.try_fold(0usize, |sum, len| sum.checked_add(len?));
     match values {
         Some(0..=MAX_VALUES) => Ok(Weights::init(graph, seed)),
         _ => Err(PipelineError::Model {

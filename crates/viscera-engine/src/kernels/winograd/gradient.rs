@@ -1,27 +1,34 @@
 //! Gradient of the weights in the same form: dg = Gᵀ Σ [(A dy) ⊙ (Bᵀ d)], summed over tiles.
 
 use super::transform::{TransformGradient, TransformInput};
-use super::{Form, runs, segment_size};
+use super::{Form, Grid, runs, segment_size};
 use crate::Isa;
 use crate::kernels::tile::{WeightRows, weight_rows};
 use crate::layout::{Blocked, LANES, Lane};
 use rayon::prelude::*;
 
-/// Adds the gradient of the weights of a convolution without groups to `target`, `[out][in][z][y][x]`, where `x` is the
-/// input and `dy` the output's gradient. The order of all additions depends on shapes alone.
+/// Adds the gradient of the weights of a convolution without groups to `target`, `[out][all][z][y][x]`, where `x` is the
+/// input, whose channels are those from `first_channel` on out of `all`, and `dy` the output's gradient. The order of all additions depends on shapes alone.
 ///
 /// # Panics
 /// When `x` has too small a halo, or shapes do not fit: a mistake of the planner.
-pub(crate) fn weight_gradient(isa: Isa, form: Form, x: &Blocked, dy: &Blocked, target: &mut [f32]) {
+pub(crate) fn weight_gradient(
+    isa: Isa,
+    form: Form,
+    x: &Blocked,
+    dy: &Blocked,
+    [all, first_channel]: [usize; 2],
+    target: &mut [f32],
+) {
     let points: usize = form.points().iter().product();
-    let taps: usize = form.three.iter().map(|&t| if t { 3 } else { 1 }).product();
+    let taps: usize = form.taps().iter().product();
     let (ins, outs) = (x.dims.channels, dy.dims.channels);
-    assert_eq!(target.len(), outs * ins * taps, "weights do not fit");
+    assert_eq!(target.len(), outs * all * taps, "weights do not fit");
     form.assert_halo(&x.dims, dy.dims.extent);
     let (in_blocks, out_blocks) = (x.dims.blocks(), dy.dims.blocks());
     let tiles = form.tiles(dy.dims.extent);
     let all_tiles: usize = tiles.iter().product();
-    let size = segment_size(tiles);
+    let size = segment_size(form, tiles);
     let segments = all_tiles.div_ceil(size) * dy.dims.batch;
     // Tasks share out the output blocks as far as these are many, because that needs no second set of sums, and else
     // the segments.
@@ -50,6 +57,7 @@ pub(crate) fn weight_gradient(isa: Isa, form: Form, x: &Blocked, dy: &Blocked, t
                             x,
                             sample,
                             block,
+                            place: [block, in_blocks],
                             run,
                             columns: &mut columns,
                             v: &mut v,
@@ -95,7 +103,7 @@ pub(crate) fn weight_gradient(isa: Isa, form: Form, x: &Blocked, dy: &Blocked, t
         })
         .collect();
     target
-        .par_chunks_mut(LANES * ins * taps)
+        .par_chunks_mut(LANES * all * taps)
         .enumerate()
         .for_each(|(block, target)| {
             // The share that holds this block.
@@ -105,34 +113,48 @@ pub(crate) fn weight_gradient(isa: Isa, form: Form, x: &Blocked, dy: &Blocked, t
             let first = share * out_blocks / shares;
             let blocks = (share + 1) * out_blocks / shares - first;
             for i in 0..ins {
-                let mut grid = [Lane::ZERO; 64];
+                let mut grid: Grid = [Lane::ZERO; 128];
                 for point in 0..points {
                     let place = ((point * in_blocks + i / LANES) * blocks + block - first) * LANES + i % LANES;
                     for sums in &sums[share * chunks..(share + 1) * chunks] {
                         grid[form.grid_place(point)].add_scaled(1.0, &sums[place]);
                     }
                 }
-                for stride in form.strides() {
-                    unfilter_axis(&mut grid, stride);
+                for line in form.lines() {
+                    unfilter_line(&mut grid, line);
                 }
-                for (o, target) in target.chunks_exact_mut(ins * taps).enumerate() {
+                for (o, target) in target.chunks_exact_mut(all * taps).enumerate() {
                     for tap in 0..taps {
-                        target[i * taps + tap] += grid[form.tap_place(tap)].0[o];
+                        target[(first_channel + i) * taps + tap] += grid[form.tap_place(tap)].0[o];
                     }
                 }
             }
         });
 }
 
-/// Gᵀ along one axis of a 4×4×4 grid; leaves the filter at the first three places.
-fn unfilter_axis(grid: &mut [Lane; 64], stride: usize) {
-    for first in (0..64usize).filter(|i| (i / stride).is_multiple_of(4)) {
-        for lane in 0..LANES {
-            let [u0, u1, u2, u3]: [f32; 4] = std::array::from_fn(|k| grid[first + k * stride].0[lane]);
-            let (sum, difference) = (0.5 * (u1 + u2), 0.5 * (u1 - u2));
-            grid[first].0[lane] = u0 + sum;
-            grid[first + stride].0[lane] = difference;
-            grid[first + 2 * stride].0[lane] = sum + u3;
+/// Gᵀ along one line of a grid; leaves the filter at the first three places.
+fn unfilter_line(grid: &mut Grid, (first, stride, step): (usize, usize, usize)) {
+    for lane in 0..LANES {
+        let u: [f32; 6] = std::array::from_fn(|k| {
+            if k < step + 2 {
+                grid[first + k * stride].0[lane]
+            } else {
+                0.0
+            }
+        });
+        let g = if step == 2 {
+            let sum = 0.5 * (u[1] + u[2]);
+            [u[0] + sum, 0.5 * (u[1] - u[2]), sum + u[3]]
+        } else {
+            let (near, far) = (-(u[1] + u[2]) / 6.0, u[3] + u[4]);
+            [
+                u[0] / 4.0 + near + far / 24.0,
+                (u[2] - u[1]) / 6.0 + (u[3] - u[4]) / 12.0,
+                near + far / 6.0 + u[5],
+            ]
+        };
+        for (k, value) in g.into_iter().enumerate() {
+            grid[first + k * stride].0[lane] = value;
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Convolution with fewer multiplications: Winograd's F(2, 3) along every axis on which the kernel is three wide (Lavin
-//! and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"), for stride and dilation 1.
+//! Convolution with fewer multiplications: Winograd's F(2, 3) along every axis on which the kernel is three wide, or
+//! F(4, 3) along x where it pays (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"), for stride
+//! and dilation 1.
 //!
 //! Along one axis, two neighbouring outputs of a three-tap filter come from four inputs with four multiplications in
 //! place of six: y = Aᵀ [(G g) ⊙ (Bᵀ d)]. Three axes nest: a tile of 2×2×2 outputs takes 64 products per pair of
-//! channels in place of 216. Summed over input channels, the products are 64 independent matrix products, one per
-//! point:
+//! channels in place of 216, one of 2×2×4 takes 96 in place of 432. Summed over input channels, the products are 64 (96)
+//! independent matrix products, one per point:
 //!
 //! ```text
 //! input, blocked  --Bᵀ-->  v[point][input block][tile]      by segment: a few dozen tiles, a size that caches hold
@@ -12,7 +13,8 @@
 //! m               --Aᵀ-->  output, blocked
 //! ```
 //!
-//! All factors of Aᵀ and Bᵀ are 0 and ±1, so the rounding errors stay near those of the plain sum.
+//! All factors of Aᵀ and Bᵀ of F(2, 3) are 0 and ±1, so the rounding errors stay near those of the plain sum. F(4, 3) has
+//! factors up to 8 and loses about two bits; along one axis only, errors stay below 1e-5 of the largest value.
 
 mod gradient;
 mod transform;
@@ -27,26 +29,33 @@ use crate::layout::{Blocked, Dims, LANES, Lane};
 use rayon::prelude::*;
 use transform::{TransformInput, TransformOutput};
 
-/// Which axes are transformed, and where the taps begin.
+/// How the axes are transformed, and where the taps begin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Form {
-    three: [bool; 3],
+    /// Outputs of a tile: 1 on an axis that is not transformed, 2 for F(2, 3), 4 for F(4, 3), which is for x alone.
+    step: [usize; 3],
     origin: [isize; 3],
 }
+
+/// Places of a grid that holds a filter or its points lie so far apart along (z, y, x).
+const GRID: [usize; 3] = [32, 8, 1];
+type Grid = [Lane; 128];
 
 impl Form {
     /// The form of a pass: `None` unless its taps fill a box of three (or one) neighbours along each axis.
     pub(crate) fn of(pass: &TapPass) -> Option<Self> {
         let bound = |a: usize, pick: fn(isize, isize) -> isize| pass.taps.iter().map(|t| t.0[a]).reduce(pick);
         let mut form = Self {
-            three: [false; 3],
+            step: [1; 3],
             origin: [0; 3],
         };
         let mut taps = 1;
         for a in 0..3 {
             form.origin[a] = bound(a, isize::min)?;
             let width = bound(a, isize::max)? - form.origin[a] + 1;
-            form.three[a] = width == 3;
+            if width == 3 {
+                form.step[a] = 2;
+            }
             if width != 3 && width != 1 {
                 return None;
             }
@@ -57,47 +66,76 @@ impl Form {
         (fits && pass.taps.len() == taps).then_some(form)
     }
 
-    /// Whether it pays: there are enough channels to share the transforms, and enough tiles to share the weights, of
-    /// which there are 64 in place of 27.
-    pub(crate) fn pays(&self, in_channels: usize, out_channels: usize, count: [usize; 3]) -> bool {
+    /// The variant that pays most, `None` where the plain sum is better: there must be enough channels to share the
+    /// transforms, and enough tiles to share the weights, of which there are 64 or 96 in place of 27.
+    pub(crate) fn best(mut self, in_channels: usize, out_channels: usize, count: [usize; 3]) -> Option<Self> {
         let tiles: usize = self.tiles(count).iter().product();
-        self.three.iter().filter(|&&t| t).count() > 1
+        let pays = self.step.iter().filter(|&&step| step > 1).count() > 1
             && in_channels >= LANES
             && out_channels >= LANES
             && in_channels + out_channels > 2 * LANES
-            && tiles >= 24
+            && tiles >= 24;
+        // With many channels the weights would outgrow the caches.
+        if self.step[2] == 2 && count[2] >= 16 && in_channels * out_channels <= 128 * 128 {
+            self.step[2] = 4;
+        }
+        pays.then_some(self)
+    }
+
+    /// Whether x is transformed by F(4, 3).
+    pub(crate) fn is_wide(&self) -> bool {
+        self.step[2] == 4
     }
 
     /// Points of a tile along (z, y, x).
     fn points(&self) -> [usize; 3] {
-        self.three.map(|three| if three { 4 } else { 1 })
+        self.step.map(|step| if step > 1 { step + 2 } else { 1 })
     }
 
-    /// Outputs of a tile along (z, y, x).
-    fn step(&self) -> [usize; 3] {
-        self.three.map(|three| if three { 2 } else { 1 })
+    /// Taps along (z, y, x).
+    fn taps(&self) -> [usize; 3] {
+        self.step.map(|step| if step > 1 { 3 } else { 1 })
     }
 
-    /// Distances along the transformed axes of a 4×4×4 grid.
-    fn strides(&self) -> impl Iterator<Item = usize> {
-        let three = self.three;
-        (0..3).filter(move |&a| three[a]).map(|a| [16, 4, 1][a])
+    fn tiles(&self, count: [usize; 3]) -> [usize; 3] {
+        std::array::from_fn(|a| count[a].div_ceil(self.step[a]))
     }
 
-    /// Where a point, and where a tap, stands in a 4×4×4 grid.
+    /// Where a point, and where a tap, stands in a grid.
     fn grid_place(&self, point: usize) -> usize {
         let [_, py, px] = self.points();
-        point / (py * px) * 16 + point / px % py * 4 + point % px
+        point / (py * px) * GRID[0] + point / px % py * GRID[1] + point % px
     }
 
     fn tap_place(&self, tap: usize) -> usize {
-        let [_, ty, tx] = self.three.map(|three| if three { 3 } else { 1 });
-        tap / (ty * tx) * 16 + tap / tx % ty * 4 + tap % tx
+        let [_, ty, tx] = self.taps();
+        tap / (ty * tx) * GRID[0] + tap / tx % ty * GRID[1] + tap % tx
+    }
+
+    /// Every line of a grid along every transformed axis, as the place of its first value, the distance between values
+    /// and the outputs of a tile.
+    fn lines(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let (step, extent) = (self.step, self.points());
+        (0..3).filter(move |&a| step[a] > 1).flat_map(move |a| {
+            let others: [usize; 2] = [[1, 2], [0, 2], [0, 1]][a];
+            (0..extent[others[0]]).flat_map(move |i| {
+                (0..extent[others[1]]).map(move |j| (i * GRID[others[0]] + j * GRID[others[1]], GRID[a], step[a]))
+            })
+        })
+    }
+
+    /// Bytes of scratch of one thread that runs [`run`] on so many outputs and input blocks.
+    pub(crate) fn scratch_bytes(&self, count: [usize; 3], in_blocks: usize) -> usize {
+        let tiles = self.tiles(count);
+        let slots = segment_size(*self, tiles).min(tiles.iter().product());
+        let points: usize = self.points().iter().product();
+        let columns = self.columns(&runs(tiles, 0, slots));
+        (points * slots * (in_blocks + 2) + columns) * size_of::<Lane>()
     }
 
     /// Lanes of scratch that the transforms of these runs need.
     fn columns(&self, runs: &[Run]) -> usize {
-        let (points, step) = (self.points(), self.step());
+        let (points, step) = (self.points(), self.step);
         let widest = runs.iter().map(|r| r.count).max().unwrap_or(0);
         points[0] * points[1] * (widest * step[2] + 2)
     }
@@ -106,16 +144,11 @@ impl Form {
     /// When an input of these dims has too small a halo for so many outputs.
     fn assert_halo(&self, input: &Dims, count: [usize; 3]) {
         for a in 0..3 {
-            let reach = count[a] as isize - 1 + self.origin[a] + if self.three[a] { 2 } else { 0 };
+            let reach = count[a] as isize - 1 + self.origin[a] + self.taps()[a] as isize - 1;
             let halo = input.halo[a] as isize;
             assert!(-self.origin[a] <= halo, "input halo too small");
             assert!(reach < input.extent[a] as isize + halo, "input halo too small");
         }
-    }
-
-    fn tiles(&self, count: [usize; 3]) -> [usize; 3] {
-        let step = self.step();
-        std::array::from_fn(|a| count[a].div_ceil(step[a]))
     }
 }
 
@@ -135,6 +168,12 @@ struct Group {
 }
 
 impl WinogradWeights {
+    /// Bytes of the weights that [`Self::new`] makes.
+    pub(crate) fn bytes(form: Form, in_channels: usize, out_channels: usize) -> usize {
+        let points: usize = form.points().iter().product();
+        points * in_channels * out_channels.div_ceil(LANES) * size_of::<Lane>()
+    }
+
     /// Transforms `weight(out channel, in channel, kernel tap)`. `form` is that of `pass`.
     pub(crate) fn new(
         form: Form,
@@ -153,17 +192,17 @@ impl WinogradWeights {
                 let mut weights = vec![Lane::ZERO; count * in_channels * blocks];
                 for i in 0..in_channels {
                     for b in 0..blocks {
-                        // Places along an axis lie 16, 4 and 1 apart.
-                        let mut grid = [Lane::ZERO; 64];
+                        let mut grid: Grid = [Lane::ZERO; 128];
                         for (offset, tap) in &pass.taps {
                             let place: [usize; 3] = std::array::from_fn(|a| (offset[a] - form.origin[a]) as usize);
-                            grid[place[0] * 16 + place[1] * 4 + place[2]] = Lane(std::array::from_fn(|lane| {
-                                let o = (first_block + b) * LANES + lane;
-                                if o < out_channels { weight(o, i, *tap) } else { 0.0 }
-                            }));
+                            grid[place[0] * GRID[0] + place[1] * GRID[1] + place[2]] =
+                                Lane(std::array::from_fn(|lane| {
+                                    let o = (first_block + b) * LANES + lane;
+                                    if o < out_channels { weight(o, i, *tap) } else { 0.0 }
+                                }));
                         }
-                        for stride in form.strides() {
-                            filter_axis(&mut grid, stride);
+                        for line in form.lines() {
+                            filter_line(&mut grid, line);
                         }
                         for point in 0..count {
                             weights[(point * in_channels + i) * blocks + b] = grid[form.grid_place(point)];
@@ -185,15 +224,24 @@ impl WinogradWeights {
     }
 }
 
-/// G along one axis of a 4×4×4 grid, whose first three places hold the filter.
-fn filter_axis(grid: &mut [Lane; 64], stride: usize) {
-    for first in (0..64usize).filter(|i| (i / stride).is_multiple_of(4)) {
-        let [g0, g1, g2]: [Lane; 3] = std::array::from_fn(|k| grid[first + k * stride]);
-        for lane in 0..LANES {
-            let (outer, middle) = (g0.0[lane] + g2.0[lane], g1.0[lane]);
-            grid[first + stride].0[lane] = 0.5 * (outer + middle);
-            grid[first + 2 * stride].0[lane] = 0.5 * (outer - middle);
-            grid[first + 3 * stride].0[lane] = g2.0[lane];
+/// G along one line of a grid, whose first three places hold the filter.
+fn filter_line(grid: &mut Grid, (first, stride, step): (usize, usize, usize)) {
+    let [g0, g1, g2]: [Lane; 3] = std::array::from_fn(|k| grid[first + k * stride]);
+    for lane in 0..LANES {
+        let [g0, g1, g2] = [g0.0[lane], g1.0[lane], g2.0[lane]];
+        let mut set = |k: usize, value: f32| grid[first + k * stride].0[lane] = value;
+        let outer = g0 + g2;
+        if step == 2 {
+            set(1, 0.5 * (outer + g1));
+            set(2, 0.5 * (outer - g1));
+            set(3, g2);
+        } else {
+            set(0, g0 / 4.0);
+            set(1, -(outer + g1) / 6.0);
+            set(2, -(outer - g1) / 6.0);
+            set(3, g0 / 24.0 + g1 / 12.0 + g2 / 6.0);
+            set(4, g0 / 24.0 - g1 / 12.0 + g2 / 6.0);
+            set(5, g2);
         }
     }
 }
@@ -227,15 +275,15 @@ fn runs(tiles: [usize; 3], first: usize, last: usize) -> Vec<Run> {
     runs
 }
 
-/// Tiles per segment: whole rows of tiles or equal parts of one, about 32.
-fn segment_size(tiles: [usize; 3]) -> usize {
-    const GOAL: usize = 32;
+/// Tiles per segment: whole rows of tiles or equal parts of one, about 32 (24 of the larger ones).
+fn segment_size(form: Form, tiles: [usize; 3]) -> usize {
+    let goal = if form.is_wide() { 24 } else { 32 };
     let [_, _, width] = tiles;
     let all = tiles.iter().product::<usize>();
-    if width >= GOAL {
-        width.div_ceil(width.div_ceil(GOAL))
+    if width >= goal {
+        width.div_ceil(width.div_ceil(goal))
     } else {
-        (GOAL / width * width).min(all)
+        (goal / width * width).min(all)
     }
 }
 
@@ -248,38 +296,43 @@ struct Scratch {
     m: Vec<Lane>,
 }
 
-/// Runs one pass from `x` to `y`, whose halo is left alone. With `moments`, also gives those of everything written.
+/// Runs one pass from the channels of all of `xs`, one after the other, to `y`, whose halo is left alone. All of `xs` but
+/// the last fill their blocks. With `moments`, also gives those of everything written.
 ///
 /// # Panics
-/// When the halo of `x` is too small for the taps, or the channels do not fit: a mistake of the planner.
+/// When a halo of `xs` is too small for the taps, or the channels do not fit: a mistake of the planner.
 pub(crate) fn run(
     isa: Isa,
     packed: &WinogradWeights,
     write: Write<'_>,
-    x: &Blocked,
+    xs: &[&Blocked],
     y: &mut Blocked,
     moments: bool,
 ) -> Vec<Partial> {
     let form = packed.form;
-    let (points, step) = (form.points(), form.step());
+    let (points, step) = (form.points(), form.step);
     let all_points: usize = points.iter().product();
     let count = y.dims.extent;
-    form.assert_halo(&x.dims, count);
-    assert!(
-        x.dims.batch == y.dims.batch && x.dims.channels == packed.in_channels,
-        "channels or batches differ"
-    );
-    let in_blocks = x.dims.blocks();
+    // Every block of input, as its value and its place in it.
+    let mut sources: Vec<(&Blocked, usize)> = Vec::new();
+    for x in xs {
+        form.assert_halo(&x.dims, count);
+        assert_eq!(x.dims.batch, y.dims.batch, "batches differ");
+        sources.extend((0..x.dims.blocks()).map(|block| (*x, block)));
+    }
+    let in_blocks = sources.len();
+    assert_eq!(in_blocks, packed.in_channels.div_ceil(LANES), "channels differ");
+    let batch = y.dims.batch;
     let tiles = form.tiles(count);
     let all_tiles: usize = tiles.iter().product();
-    let size = segment_size(tiles);
+    let size = segment_size(form, tiles);
     let segments = all_tiles.div_ceil(size);
     // Where segments are few, several tasks share one, each with some of the output blocks.
     let groups = packed.groups.len();
-    let shares = 16usize.div_ceil(segments * x.dims.batch).min(groups);
+    let shares = 16usize.div_ceil(segments * batch).min(groups);
     let y_dims = y.dims;
     let y_data = Shared(y.data.as_mut_ptr());
-    let tasks = x.dims.batch * segments * shares;
+    let tasks = batch * segments * shares;
     let partials: Vec<Vec<Partial>> = (0..tasks)
         .into_par_iter()
         .map_init(Scratch::default, |scratch, task| {
@@ -290,13 +343,14 @@ pub(crate) fn run(
             let runs = runs(tiles, first, first + slots);
             scratch.columns.resize(form.columns(&runs), Lane::ZERO);
             scratch.v.resize(all_points * in_blocks * slots, Lane::ZERO);
-            for block in 0..in_blocks {
+            for (place, &(x, block)) in sources.iter().enumerate() {
                 for &run in &runs {
                     isa.run(TransformInput {
                         form,
                         x,
                         sample,
                         block,
+                        place: [place, in_blocks],
                         run,
                         columns: &mut scratch.columns,
                         v: &mut scratch.v,
@@ -376,7 +430,7 @@ pub(crate) fn run(
 
 #[cfg(test)]
 mod tests {
-    use super::super::conv::{PackedWeights, Window, halo_needed, run_pass};
+    use super::super::conv::{PackedWeights, Window, halo_needed, run_passes};
     use super::super::moments::join;
     use super::super::weight_gradient::weight_gradient as plain_gradient;
     use super::*;
@@ -424,50 +478,54 @@ mod tests {
                 let halo = halo_needed(std::slice::from_ref(&pass), extent);
                 let x = value(dims(ins, halo), 1);
                 let packed = PackedWeights::new(&pass, outs, ins, |_, _| true, weight);
-                let form = Form::of(&pass).unwrap();
-                let transformed = WinogradWeights::new(form, &pass, outs, ins, weight);
-                let dy = value(dims(outs, [0; 3]), 3);
-                let taps = pass.taps.len();
-                let mut plain = vec![0.0; outs * ins * taps];
-                plain_gradient(
-                    Isa::Scalar,
-                    &pass,
-                    &x,
-                    &dy,
-                    |_, _| true,
-                    |o, i, tap, v| {
-                        // The mirrored pass has its taps in the opposite order.
-                        let place = pass.taps.iter().position(|t| t.1 == tap).unwrap();
-                        let slot = if pass.taps[0].0 < pass.taps[taps - 1].0 {
-                            place
-                        } else {
-                            taps - 1 - place
-                        };
-                        plain[(o * ins + i) * taps + slot] += v;
-                    },
-                );
-                for isa in [Isa::Scalar, Isa::detect()] {
-                    let mut fast = vec![0.0; plain.len()];
-                    weight_gradient(isa, form, &x, &dy, &mut fast);
-                    let largest = plain.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-                    for (a, b) in plain.iter().zip(&fast) {
-                        assert!((a - b).abs() <= 1e-5 * largest, "{kernel:?} {extent:?}: {a} {b}");
-                    }
-                }
-                let bias = [0.5, -2.0, 3.0].map(|v| Lane([v; LANES]));
-                for isa in [Isa::Scalar, Isa::detect()] {
-                    for write in [Write::Set(&bias), Write::Add] {
-                        let (mut plain, mut fast) = (value(dims(outs, [1; 3]), 2), value(dims(outs, [1; 3]), 2));
-                        let plain_parts = run_pass(Isa::Scalar, &pass, &packed, write, &x, &mut plain, true);
-                        let fast_parts = run(isa, &transformed, write, &x, &mut fast, true);
-                        let (a, b) = (plain.store(), fast.store());
-                        let largest = a.data().iter().fold(0.0f32, |m, v| m.max(v.abs()));
-                        for (a, b) in a.data().iter().zip(b.data()) {
+                let plain_form = Form::of(&pass).unwrap();
+                let mut wide_form = plain_form;
+                wide_form.step[2] = if plain_form.step[2] == 2 { 4 } else { 1 };
+                for form in [plain_form, wide_form] {
+                    let transformed = WinogradWeights::new(form, &pass, outs, ins, weight);
+                    let dy = value(dims(outs, [0; 3]), 3);
+                    let taps = pass.taps.len();
+                    let mut plain = vec![0.0; outs * ins * taps];
+                    plain_gradient(
+                        Isa::Scalar,
+                        &pass,
+                        &x,
+                        &dy,
+                        |_, _| true,
+                        |o, i, tap, v| {
+                            // The mirrored pass has its taps in the opposite order.
+                            let place = pass.taps.iter().position(|t| t.1 == tap).unwrap();
+                            let slot = if pass.taps[0].0 < pass.taps[taps - 1].0 {
+                                place
+                            } else {
+                                taps - 1 - place
+                            };
+                            plain[(o * ins + i) * taps + slot] += v;
+                        },
+                    );
+                    for isa in [Isa::Scalar, Isa::detect()] {
+                        let mut fast = vec![0.0; plain.len()];
+                        weight_gradient(isa, form, &x, &dy, [ins, 0], &mut fast);
+                        let largest = plain.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                        for (a, b) in plain.iter().zip(&fast) {
                             assert!((a - b).abs() <= 1e-5 * largest, "{kernel:?} {extent:?}: {a} {b}");
                         }
-                        let (a, b) = (join(6, &plain_parts), join(6, &fast_parts));
-                        for (a, b) in a.iter().flatten().flatten().zip(b.iter().flatten().flatten()) {
-                            assert!((a - b).abs() <= 1e-3 * (1.0 + a.abs()), "moments: {a} {b}");
+                    }
+                    let bias = [0.5, -2.0, 3.0].map(|v| Lane([v; LANES]));
+                    for isa in [Isa::Scalar, Isa::detect()] {
+                        for write in [Write::Set(&bias), Write::Add] {
+                            let (mut plain, mut fast) = (value(dims(outs, [1; 3]), 2), value(dims(outs, [1; 3]), 2));
+                            let plain_parts = run_passes(Isa::Scalar, &[(&pass, &packed)], write, &x, &mut plain, true);
+                            let fast_parts = run(isa, &transformed, write, &[&x], &mut fast, true);
+                            let (a, b) = (plain.store(), fast.store());
+                            let largest = a.data().iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                            for (a, b) in a.data().iter().zip(b.data()) {
+                                assert!((a - b).abs() <= 1e-5 * largest, "{kernel:?} {extent:?}: {a} {b}");
+                            }
+                            let (a, b) = (join(6, &plain_parts), join(6, &fast_parts));
+                            for (a, b) in a.iter().flatten().flatten().zip(b.iter().flatten().flatten()) {
+                                assert!((a - b).abs() <= 1e-3 * (1.0 + a.abs()), "moments: {a} {b}");
+                            }
                         }
                     }
                 }

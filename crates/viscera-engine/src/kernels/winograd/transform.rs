@@ -24,12 +24,61 @@ fn gradient_points<V: Vector>(y: [V; 2]) -> [V; 4] {
     [y[0], y[0].add(y[1]), y[0].sub(y[1]), V::splat(0.0).sub(y[1])]
 }
 
+/// Bᵀ of F(4, 3).
+#[inline(always)]
+fn wide_input_points<V: Vector>(d: [V; 6]) -> [V; 6] {
+    let (two, four, five) = (V::splat(2.0), V::splat(4.0), V::splat(-5.0));
+    let minus_four = V::splat(-4.0);
+    // Even and odd parts of the points at ±1 and ±2.
+    let (even1, odd1) = (d[2].mul_add(minus_four, d[4]), d[1].mul_add(minus_four, d[3]));
+    let (even2, odd2) = (d[4].sub(d[2]), d[3].sub(d[1]).mul(two));
+    [
+        d[0].mul_add(four, d[2].mul_add(five, d[4])),
+        even1.add(odd1),
+        even1.sub(odd1),
+        even2.add(odd2),
+        even2.sub(odd2),
+        d[1].mul_add(four, d[3].mul_add(five, d[5])),
+    ]
+}
+
+/// Aᵀ of F(4, 3).
+#[inline(always)]
+fn wide_outputs<V: Vector>(m: [V; 6]) -> [V; 4] {
+    let (sum1, difference1) = (m[1].add(m[2]), m[1].sub(m[2]));
+    let (sum2, difference2) = (m[3].add(m[4]), m[3].sub(m[4]));
+    [
+        m[0].add(sum1).add(sum2),
+        difference2.mul_add(V::splat(2.0), difference1),
+        sum2.mul_add(V::splat(4.0), sum1),
+        difference2.mul_add(V::splat(8.0), difference1).add(m[5]),
+    ]
+}
+
+/// A of F(4, 3).
+#[inline(always)]
+fn wide_gradient_points<V: Vector>(y: [V; 4]) -> [V; 6] {
+    let (even1, odd1) = (y[0].add(y[2]), y[1].add(y[3]));
+    let even2 = y[2].mul_add(V::splat(4.0), y[0]);
+    let odd2 = y[3].mul_add(V::splat(4.0), y[1]).mul(V::splat(2.0));
+    [
+        y[0],
+        even1.add(odd1),
+        even1.sub(odd1),
+        even2.add(odd2),
+        even2.sub(odd2),
+        y[3],
+    ]
+}
+
 /// Bᵀ on a run of tiles of one input block.
 pub(super) struct TransformInput<'a> {
     pub(super) form: Form,
     pub(super) x: &'a Blocked,
     pub(super) sample: usize,
     pub(super) block: usize,
+    /// Place of the block among all input blocks, and how many there are.
+    pub(super) place: [usize; 2],
     pub(super) run: Run,
     pub(super) columns: &'a mut [Lane],
     pub(super) v: &'a mut [Lane],
@@ -41,11 +90,11 @@ impl Kernel for TransformInput<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        match self.form.three {
-            [true, true, _] => self.points::<V, 4, 4>(),
-            [true, false, _] => self.points::<V, 4, 1>(),
-            [false, true, _] => self.points::<V, 1, 4>(),
-            [false, false, _] => self.points::<V, 1, 1>(),
+        match self.form.step {
+            [1, 1, _] => self.points::<V, 1, 1>(),
+            [1, _, _] => self.points::<V, 1, 4>(),
+            [_, 1, _] => self.points::<V, 4, 1>(),
+            _ => self.points::<V, 4, 4>(),
         }
     }
 }
@@ -53,7 +102,7 @@ impl Kernel for TransformInput<'_> {
 impl TransformInput<'_> {
     #[inline(always)]
     fn points<V: Vector, const PZ: usize, const PY: usize>(self) {
-        let (step, points) = (self.form.step(), self.form.points());
+        let (step, points) = (self.form.step, self.form.points());
         let dims = &self.x.dims;
         let from: [isize; 3] = std::array::from_fn(|a| (self.run.tile[a] * step[a]) as isize + self.form.origin[a]);
         let last = |a: usize| (dims.extent[a] + dims.halo[a]) as isize - 1;
@@ -105,27 +154,36 @@ impl TransformInput<'_> {
         for line in columns.chunks_exact_mut(width) {
             line[inside..].fill(Lane::ZERO);
         }
-        let in_blocks = dims.blocks();
+        let [at, in_blocks] = self.place;
         let (count, slots) = (self.run.count, self.slots);
         for (pair, line) in columns.chunks_exact(width).enumerate() {
-            let place = |k: usize| ((pair * points[2] + k) * in_blocks + self.block) * slots + self.run.slot;
+            let place = |k: usize| ((pair * points[2] + k) * in_blocks + at) * slots + self.run.slot;
             if points[2] == 1 {
                 self.v[place(0)..place(0) + count].copy_from_slice(&line[..count]);
                 continue;
             }
-            assert!(place(3) + count <= self.v.len() && line.len() == 2 * count + 2);
+            assert!(place(points[2] - 1) + count <= self.v.len() && line.len() == step[2] * count + 2);
             let v = self.v.as_mut_ptr();
             let [mut d0, mut d1] = [V::load(&line[0]), V::load(&line[1])];
             for t in 0..count {
                 // SAFETY: the assertion above; `place(k)` rises with k.
                 #[allow(unsafe_code)]
                 unsafe {
-                    let d2 = V::load(line.get_unchecked(2 * t + 2));
-                    let d3 = V::load(line.get_unchecked(2 * t + 3));
-                    for (k, value) in input_points([d0, d1, d2, d3]).into_iter().enumerate() {
-                        value.store(&mut *v.add(place(k) + t));
+                    let next = |k: usize| V::load(line.get_unchecked(step[2] * t + k));
+                    let store = |k: usize, value: V| value.store(&mut *v.add(place(k) + t));
+                    let (d2, d3) = (next(2), next(3));
+                    if points[2] == 4 {
+                        for (k, value) in input_points([d0, d1, d2, d3]).into_iter().enumerate() {
+                            store(k, value);
+                        }
+                        [d0, d1] = [d2, d3];
+                    } else {
+                        let (d4, d5) = (next(4), next(5));
+                        for (k, value) in wide_input_points([d0, d1, d2, d3, d4, d5]).into_iter().enumerate() {
+                            store(k, value);
+                        }
+                        [d0, d1] = [d4, d5];
                     }
-                    [d0, d1] = [d2, d3];
                 }
             }
         }
@@ -155,11 +213,11 @@ impl Kernel for TransformOutput<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        match self.form.three {
-            [true, true, _] => self.outputs::<V, 4, 4>(),
-            [true, false, _] => self.outputs::<V, 4, 1>(),
-            [false, true, _] => self.outputs::<V, 1, 4>(),
-            [false, false, _] => self.outputs::<V, 1, 1>(),
+        match self.form.step {
+            [1, 1, _] => self.outputs::<V, 1, 1>(),
+            [1, _, _] => self.outputs::<V, 1, 4>(),
+            [_, 1, _] => self.outputs::<V, 4, 1>(),
+            _ => self.outputs::<V, 4, 4>(),
         }
     }
 }
@@ -167,12 +225,12 @@ impl Kernel for TransformOutput<'_> {
 impl TransformOutput<'_> {
     #[inline(always)]
     fn outputs<V: Vector, const PZ: usize, const PY: usize>(self) {
-        let (step, points) = (self.form.step(), self.form.points());
+        let (step, points) = (self.form.step, self.form.points());
         let width = self.run.count * step[2];
         let columns = &mut self.columns[..PZ * PY * width];
         for (pair, line) in columns.chunks_exact_mut(width).enumerate() {
             let place = |k: usize| ((pair * points[2] + k) * self.blocks + self.block) * self.slots + self.run.slot;
-            let m: [&[Lane]; 4] = std::array::from_fn(|k| {
+            let m: [&[Lane]; 6] = std::array::from_fn(|k| {
                 let place = place(k % points[2]);
                 &self.m[place..place + self.run.count]
             });
@@ -180,10 +238,19 @@ impl TransformOutput<'_> {
                 line.copy_from_slice(m[0]);
                 continue;
             }
-            for (t, pair) in line.chunks_exact_mut(2).enumerate() {
-                let [a, b] = outputs(std::array::from_fn(|k| V::load(&m[k][t])));
-                a.store(&mut pair[0]);
-                b.store(&mut pair[1]);
+            for (t, tile) in line.chunks_exact_mut(step[2]).enumerate() {
+                if points[2] == 4 {
+                    for (to, value) in tile.iter_mut().zip(outputs(std::array::from_fn(|k| V::load(&m[k][t])))) {
+                        value.store(to);
+                    }
+                } else {
+                    for (to, value) in tile
+                        .iter_mut()
+                        .zip(wide_outputs(std::array::from_fn(|k| V::load(&m[k][t]))))
+                    {
+                        value.store(to);
+                    }
+                }
             }
         }
         let wanted = width.min(self.room[2]);
@@ -252,11 +319,11 @@ impl Kernel for TransformGradient<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        match self.form.three {
-            [true, true, _] => self.points::<V, 4, 4>(),
-            [true, false, _] => self.points::<V, 4, 1>(),
-            [false, true, _] => self.points::<V, 1, 4>(),
-            [false, false, _] => self.points::<V, 1, 1>(),
+        match self.form.step {
+            [1, 1, _] => self.points::<V, 1, 1>(),
+            [1, _, _] => self.points::<V, 1, 4>(),
+            [_, 1, _] => self.points::<V, 4, 1>(),
+            _ => self.points::<V, 4, 4>(),
         }
     }
 }
@@ -264,7 +331,7 @@ impl Kernel for TransformGradient<'_> {
 impl TransformGradient<'_> {
     #[inline(always)]
     fn points<V: Vector, const PZ: usize, const PY: usize>(self) {
-        let (step, points) = (self.form.step(), self.form.points());
+        let (step, points) = (self.form.step, self.form.points());
         let dims = &self.dy.dims;
         let first: [usize; 3] = std::array::from_fn(|a| self.run.tile[a] * step[a]);
         let width = self.run.count * step[2];
@@ -322,16 +389,24 @@ impl TransformGradient<'_> {
                 self.m[place(0)..place(0) + count].copy_from_slice(line);
                 continue;
             }
-            assert!(place(3) + count <= self.m.len());
+            assert!(place(points[2] - 1) + count <= self.m.len());
             let m = self.m.as_mut_ptr();
-            for (t, pair) in line.chunks_exact(2).enumerate() {
-                for (k, value) in gradient_points([V::load(&pair[0]), V::load(&pair[1])])
-                    .into_iter()
-                    .enumerate()
-                {
-                    // SAFETY: the assertion above; `place(k)` rises with k, and there are `count` pairs.
-                    #[allow(unsafe_code)]
-                    value.store(unsafe { &mut *m.add(place(k) + t) });
+            for (t, tile) in line.chunks_exact(step[2]).enumerate() {
+                // SAFETY: the assertion above; `place(k)` rises with k, and there are `count` tiles.
+                #[allow(unsafe_code)]
+                let store = |k: usize, value: V| value.store(unsafe { &mut *m.add(place(k) + t) });
+                if points[2] == 4 {
+                    for (k, value) in gradient_points([V::load(&tile[0]), V::load(&tile[1])])
+                        .into_iter()
+                        .enumerate()
+                    {
+                        store(k, value);
+                    }
+                } else {
+                    let tile = std::array::from_fn(|i| V::load(&tile[i]));
+                    for (k, value) in wide_gradient_points(tile).into_iter().enumerate() {
+                        store(k, value);
+                    }
                 }
             }
         }

@@ -2,11 +2,14 @@
 
 use crate::args::BenchNetArgs;
 use crate::printer::{Printer, Side};
-use anyhow::{Context, bail};
+use anyhow::Context;
+#[cfg(not(feature = "train"))]
+use anyhow::bail;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
-use viscera_engine::{Engine, Isa, StepTime, peak_gflops};
+use viscera_engine::{Engine, Isa, MemoryNeed, StepTime, peak_gflops};
 use viscera_monitor::{Spread, own_peak_bytes};
 use viscera_net::builders::named;
 use viscera_net::{Graph, Tensor, Weights};
@@ -28,9 +31,8 @@ struct Report {
     gflops: f64,
     /// Of multiply-adds in registers, measured just before.
     peak_gflops: f64,
-    weights_mib: f64,
-    /// Peak of the values of a forward pass, as planned.
-    planned_values_mib: f64,
+    /// Of a forward pass, as known before it: weights, packed weights, values, scratch.
+    planned_mib: [f64; 4],
     /// Of the whole process so far.
     process_peak_mib: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -58,13 +60,12 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
     let peak = peak_gflops();
     #[cfg_attr(not(feature = "train"), expect(unused_mut, reason = "only training changes it"))]
     let mut engine = Engine::new(&graph, &weights)?;
-    let weights_mib = weights.values.iter().map(Vec::len).sum::<usize>() as f64 * 4.0 / MIB;
     #[cfg(feature = "train")]
     let mut training = args
         .train
         .then(|| viscera_train::StepMeasure::new(&graph.params, weights.clone()));
     drop(weights);
-    let planned = engine.peak_value_bytes(args.batch, input)?;
+    let need = MemoryNeed::new(&graph, args.batch, input, rayon::current_num_threads())?;
     let mut seconds = Vec::new();
     let mut layers: BTreeMap<usize, Vec<StepTime>> = BTreeMap::new();
     // The first run packs weights and takes memory: it does not count.
@@ -104,8 +105,7 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
         gflop,
         gflops: gflop / seconds.median,
         peak_gflops: peak,
-        weights_mib,
-        planned_values_mib: planned as f64 / MIB,
+        planned_mib: [need.weights, need.packed, need.values, need.scratch].map(|bytes| bytes as f64 / MIB),
         process_peak_mib: own_peak_bytes().map(|bytes| bytes as f64 / MIB),
         layers: if args.layers {
             layers.into_values().filter_map(layer).collect()
@@ -127,13 +127,24 @@ fn network(args: &BenchNetArgs) -> anyhow::Result<(Graph, Weights, [usize; 3])> 
         let weights = Weights::init(&graph, 1);
         return Ok((graph, weights, found.input));
     }
+    let path = Path::new(&args.network);
+    if path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+    {
+        let (graph, weights) = viscera_convert::onnx::import(path)?;
+        let input = args
+            .input
+            .context("an ONNX file does not say its input size: give --input Z,Y,X")?;
+        return Ok((graph, weights, input));
+    }
     let model = crate::commands::models().load(&args.network)?;
-    let names: Vec<&str> = model.stages().map(|(stage, _)| stage.id.as_str()).collect();
-    let wanted = args.stage.as_deref().or(names.last().copied()).unwrap_or_default();
-    let Some((stage, weights)) = model.stages().find(|(stage, _)| stage.id == wanted) else {
-        bail!("the model has no stage \"{wanted}\"; it has {}", names.join(", "));
+    let network = match &args.stage {
+        Some(_) => model.network(args.stage.as_deref())?,
+        None => model.networks().last().context("the model has no network")?,
     };
-    Ok((model.graph(stage), weights.clone(), stage.resample.size))
+    let weights = network.folds.first().context("the model has no weights")?.clone();
+    Ok((network.graph.clone(), weights, network.stage.network_size()))
 }
 
 /// Values without structure, the same each time.
@@ -157,6 +168,7 @@ fn show(report: &Report, printer: &Printer) {
     let [z, y, x] = report.input;
     let what = if report.train { "training step" } else { "forward pass" };
     let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let [weights, packed, values, scratch] = report.planned_mib;
     let rows = [
         row(
             "network",
@@ -183,9 +195,9 @@ fn show(report: &Report, printer: &Printer) {
         row(
             "memory",
             format!(
-                "{:.0} MiB weights, {:.0} MiB values planned, {} MiB peak of the process",
-                report.weights_mib,
-                report.planned_values_mib,
+                "{:.0} MiB for a forward pass ({weights:.0} weights, {packed:.0} packed, {values:.0} values, {scratch:.0} \
+                 scratch), {} MiB peak of the process",
+                report.planned_mib.iter().sum::<f64>(),
                 report
                     .process_peak_mib
                     .map_or_else(|| "?".to_owned(), |mib| format!("{mib:.0}"))

@@ -1,0 +1,56 @@
+//! What a run is said to take, against what it takes.
+
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use viscera_engine::{Engine, MemoryNeed};
+use viscera_net::builders::named;
+use viscera_net::{Tensor, Weights};
+
+struct Counting;
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all work is the system's; this only counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
+        PEAK.fetch_max(now, Ordering::SeqCst);
+        // SAFETY: passed on from the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::SeqCst);
+        // SAFETY: passed on from the caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn a_forward_pass_takes_what_was_said() {
+    let threads = 2;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    for (name, size) in [("net1", 64), ("net2", 64), ("d-fine", 96)] {
+        let graph = named(name).unwrap().architecture.build().unwrap();
+        let weights = Weights::init(&graph, 1);
+        let input = Tensor::zeros([1, 1, size, size, size]);
+        let need = MemoryNeed::new(&graph, 1, [size; 3], threads).unwrap();
+        let before = NOW.load(Ordering::SeqCst);
+        PEAK.store(before, Ordering::SeqCst);
+        let engine = Engine::new(&graph, &weights).unwrap();
+        let outputs = pool.install(|| engine.run(&input)).unwrap();
+        let output: usize = outputs.iter().map(|o| 4 * o.data().len()).sum();
+        let taken = PEAK.load(Ordering::SeqCst) - before;
+        // Scratch may be there once more per thread, as rayon splits work; the output may come after the peak.
+        assert!(
+            taken <= need.total() + output + need.scratch + (1 << 20),
+            "{name}: {taken} of {need:?}"
+        );
+        assert!(taken as f64 >= 0.9 * need.total() as f64, "{name}: {taken} of {need:?}");
+    }
+}
