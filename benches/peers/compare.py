@@ -42,7 +42,8 @@ def main():
         rows = [(*row.split(":"), "")[:3] for row in args.rows]
         for name, size, train in rows:
             if not train:
-                export(name, int(size), Path(folder))
+                # In a process of its own, as the peak memory of this one would count for all that it starts.
+                measure([sys.executable, "one.py", "export", name, size, "f32", args.threads, args.runs, folder])
         for _ in range(args.rounds):
             for name, size, train in rows:
                 ours = [str(viscera), "--json", "--threads", args.threads, "bench", "net", name, "--runs", args.runs]
@@ -64,15 +65,6 @@ def main():
         fastest, peak = min(f["min"] for f in found), max(f["peak_mib"] for f in found)
         what = f"{name} {size}³ {train}".strip()
         print(f"| {what} | {program} | {median:.3f} | {fastest:.3f} | {peak:.0f} | {median / ours:.2f} |")
-
-
-def export(name, size, folder):
-    import torch
-    from nets import net
-
-    torch.manual_seed(0)
-    image = torch.zeros(1, 1, size, size, size)
-    torch.onnx.export(net(name).eval(), (image,), folder / f"{name}-{size}.onnx", opset_version=18, dynamo=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Times one peer in this process and prints a JSON line.
 
-Usage: one.py openvino|onnxruntime|torch|torch-train NETWORK SIZE f32|bf16 THREADS RUNS FOLDER
+Usage: one.py export|openvino|onnxruntime|torch|torch-train NETWORK SIZE f32|bf16 THREADS RUNS FOLDER
+
+`export` writes the ONNX file that the two before it read, and measures nothing.
 """
 import json
 import resource
@@ -15,6 +17,15 @@ peer, name, size, dtype, threads, runs, folder = sys.argv[1:]
 size, threads, runs = int(size), int(threads), int(runs)
 x = np.random.default_rng(0).standard_normal((1, 1, size, size, size), dtype=np.float32)
 onnx = Path(folder) / f"{name}-{size}.onnx"
+
+if peer == "export":
+    import torch
+    from nets import net
+
+    torch.manual_seed(0)
+    torch.onnx.export(net(name).eval(), (torch.from_numpy(x),), onnx, opset_version=18, dynamo=False)
+    print("{}")
+    sys.exit()
 
 if peer.startswith("torch"):
     import torch

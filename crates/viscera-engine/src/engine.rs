@@ -268,6 +268,7 @@ impl Engine {
         }
         let plan = Plan::new(&self.graph, &self.steps, input.shape()[0], input.spatial())?;
         let mut pool = self.take_pool();
+        pool.hoards = training.is_some();
         let mut values: Vec<Option<Blocked>> = self.graph.nodes.iter().map(|_| None).collect();
         let mut statistics = vec![None; self.graph.nodes.len()];
         let mut left = plan.readers.clone();

@@ -203,6 +203,8 @@ impl Blocked {
 #[derive(Debug)]
 pub(crate) struct BufferPool<B = Vec<Lane>> {
     free: Vec<B>,
+    /// Rather takes more memory than gives some back: for steps that repeat a thousand times.
+    pub(crate) hoards: bool,
 }
 
 /// What a pool has for a value.
@@ -233,19 +235,26 @@ impl Buffer for usize {
 
 impl<B> Default for BufferPool<B> {
     fn default() -> Self {
-        Self { free: Vec::new() }
+        Self {
+            free: Vec::new(),
+            hoards: false,
+        }
     }
 }
 
 impl<B: Buffer> BufferPool<B> {
     /// The tightest buffer that holds so many lanes and wastes less than half of itself. Where there is none, the largest
-    /// of those that are too small goes back to the system, to make room for the one that its caller will make.
+    /// of those that are too small goes back to the system, to make room for the one that its caller will make; a pool
+    /// that hoards keeps it.
     pub(crate) fn find(&mut self, lanes: usize) -> Found<B> {
         let room = |i: usize| self.free[i].room();
         let all = 0..self.free.len();
         let fits = all.clone().filter(|&i| room(i) >= lanes && room(i) / 2 <= lanes);
         if let Some(fit) = fits.min_by_key(|&i| room(i)) {
             return Found::Fits(self.free.swap_remove(fit));
+        }
+        if self.hoards {
+            return Found::None(None);
         }
         match all.filter(|&i| room(i) < lanes).max_by_key(|&i| room(i)) {
             Some(small) => Found::None(Some(self.free.swap_remove(small))),

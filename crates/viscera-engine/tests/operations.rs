@@ -8,10 +8,7 @@ mod net_of_operations;
 use helpers::{assert_close, noise};
 use net_of_operations::{INPUT, net};
 use viscera_engine::{Engine, Isa};
-use viscera_net::{
-    Activation, Conv, Executor, Graph, Init, Interpolation, Node, NodeId, Op, Param, ParamId, ParamKind, Tensor,
-    Weights, WindowAttention,
-};
+use viscera_net::{Executor, ParamKind, Tensor, Weights};
 
 /// Inferred outputs, then those of one training step and every parameter's gradient.
 fn step(isa: Isa) -> [Vec<Vec<f32>>; 3] {

@@ -258,6 +258,9 @@ pub(crate) enum ModelCommand {
         /// With --dot: the stage, where there are several.
         #[arg(long, value_name = "ID", requires = "dot")]
         stage: Option<String>,
+        /// Voxels of an input: what the networks take in work and memory for it [default: the size that they are made for].
+        #[arg(long, value_name = "Z,Y,X", value_parser = triple::<usize>, conflicts_with = "dot")]
+        input: Option<[usize; 3]>,
     },
     /// Write a model with another model card.
     Card {

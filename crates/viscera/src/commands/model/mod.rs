@@ -18,8 +18,9 @@ pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<O
             model,
             dot: true,
             stage,
+            ..
         } => count::draw(model, stage.as_deref(), printer)?,
-        ModelCommand::Show { model, .. } => show::show(&super::models().load(model)?, printer)?,
+        ModelCommand::Show { model, input, .. } => show::show(&super::models().load(model)?, *input, printer)?,
         ModelCommand::Card { model, text, out } => {
             let card = std::fs::read_to_string(text).with_context(|| format!("cannot read {}", text.display()))?;
             let model = super::models().load(model)?.with_card(card);

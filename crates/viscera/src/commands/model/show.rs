@@ -3,6 +3,7 @@
 use super::extents;
 use crate::printer::{Printer, Side};
 use serde::Serialize;
+use viscera_engine::MemoryNeed;
 use viscera_pipeline::{Model, ModelFacts};
 
 /// A model for programs.
@@ -37,12 +38,15 @@ struct Network {
     gmac: f64,
     heads: usize,
     folds: Vec<String>,
+    /// Of one fold and one forward pass: weights, packed weights, values and scratch.
+    memory_mib: f64,
 }
 
-fn networks(model: &Model) -> anyhow::Result<Vec<Network>> {
+fn networks(model: &Model, input: Option<[usize; 3]>) -> anyhow::Result<Vec<Network>> {
     let network = |n: viscera_pipeline::Network<'_>| {
-        let input = n.stage.network_size();
+        let input = input.unwrap_or(n.stage.network_size());
         let counts = n.graph.counts(input)?;
+        let memory = MemoryNeed::new(n.graph, 1, input, rayon::current_num_threads())?;
         Ok(Network {
             stage: n.stage.id.clone(),
             architecture: n.graph.name.clone(),
@@ -51,6 +55,7 @@ fn networks(model: &Model) -> anyhow::Result<Vec<Network>> {
             gmac: counts.macs as f64 / 1e9,
             heads: n.graph.outputs.len(),
             folds: n.stage.inference.folds.clone(),
+            memory_mib: memory.total() as f64 / 1_048_576.0,
         })
     };
     model.networks().map(network).collect()
@@ -64,7 +69,7 @@ pub(super) fn list(printer: &Printer) -> anyhow::Result<()> {
         match store.load(&name) {
             Ok(model) => found.push(Listed {
                 facts: ModelFacts::new(&model)?,
-                networks: networks(&model)?,
+                networks: networks(&model, None)?,
             }),
             Err(error) => printer.warning(format!("model \"{name}\": {error}")),
         }
@@ -91,10 +96,10 @@ pub(super) fn list(printer: &Printer) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn show(model: &Model, printer: &Printer) -> anyhow::Result<()> {
+pub(super) fn show(model: &Model, input: Option<[usize; 3]>, printer: &Printer) -> anyhow::Result<()> {
     let shown = Shown {
         facts: ModelFacts::new(model)?,
-        networks: networks(model)?,
+        networks: networks(model, input)?,
         classes: model.labels().entries().iter().map(|e| e.name.as_str()).collect(),
         training: model.training(),
         card: model.card(),
@@ -112,11 +117,12 @@ pub(super) fn show(model: &Model, printer: &Printer) -> anyhow::Result<()> {
     ];
     for n in &shown.networks {
         let mut text = format!(
-            "{} at {}: {} parameters, {:.1} GMAC",
+            "{} at {}: {} parameters, {:.1} GMAC, {:.0} MiB of memory",
             n.architecture,
             extents(n.input),
             n.parameters,
-            n.gmac
+            n.gmac,
+            n.memory_mib
         );
         if n.heads > 1 {
             text.push_str(&format!(", {} heads", n.heads));
