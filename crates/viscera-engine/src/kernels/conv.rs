@@ -153,45 +153,43 @@ impl PackedWeights {
         connected: impl Fn(usize, usize) -> bool + Sync,
         weight: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
-        let out_blocks = out_channels.div_ceil(LANES);
-        let groups = (0..out_blocks.div_ceil(2))
+        let groups = together(out_channels, in_channels, &connected)
             .into_par_iter()
-            .map(|group| {
-                let first_block = 2 * group;
-                let blocks = (out_blocks - first_block).min(2);
-                let outs = first_block * LANES..((first_block + blocks) * LANES).min(out_channels);
-                let joined: Vec<(usize, Range<usize>)> = (0..in_channels.div_ceil(LANES))
-                    .map(|in_block| (in_block, in_block * LANES..((in_block + 1) * LANES).min(in_channels)))
-                    .filter(|(_, ins)| outs.clone().any(|o| ins.clone().any(|i| connected(o, i))))
-                    .collect();
-                let channels: usize = joined.iter().map(|(_, ins)| ins.len()).sum();
-                let mut entries = Vec::with_capacity(joined.len() * pass.taps.len());
-                let mut weights = Vec::with_capacity(channels * pass.taps.len() * blocks);
-                for (in_block, ins) in joined {
-                    for (slot, &(_, tap)) in pass.taps.iter().enumerate() {
-                        entries.push((slot, in_block, ins.len()));
-                        for i in ins.clone() {
-                            for block in first_block..first_block + blocks {
-                                weights.push(Lane(std::array::from_fn(|lane| {
-                                    let o = block * LANES + lane;
-                                    if o < out_channels && connected(o, i) {
-                                        weight(o, i, tap)
-                                    } else {
-                                        0.0
-                                    }
-                                })));
+            .map(
+                |Together {
+                     first_block,
+                     blocks,
+                     joined,
+                 }| {
+                    let channels: usize = joined.iter().map(|(_, ins)| ins.len()).sum();
+                    let mut entries = Vec::with_capacity(joined.len() * pass.taps.len());
+                    let mut weights = Vec::with_capacity(channels * pass.taps.len() * blocks);
+                    for (in_block, ins) in joined {
+                        for (slot, &(_, tap)) in pass.taps.iter().enumerate() {
+                            entries.push((slot, in_block, ins.len()));
+                            for i in ins.clone() {
+                                for block in first_block..first_block + blocks {
+                                    weights.push(Lane(std::array::from_fn(|lane| {
+                                        let o = block * LANES + lane;
+                                        if o < out_channels && connected(o, i) {
+                                            weight(o, i, tap)
+                                        } else {
+                                            0.0
+                                        }
+                                    })));
+                                }
                             }
                         }
                     }
-                }
-                PackedGroup {
-                    first_block,
-                    blocks,
-                    pieces: pieces(&entries, blocks),
-                    entries,
-                    weights,
-                }
-            })
+                    PackedGroup {
+                        first_block,
+                        blocks,
+                        pieces: pieces(&entries, blocks),
+                        entries,
+                        weights,
+                    }
+                },
+            )
             .collect();
         Self { groups }
     }
@@ -203,20 +201,47 @@ impl PackedWeights {
         in_channels: usize,
         connected: impl Fn(usize, usize) -> bool,
     ) -> usize {
-        let mut lanes = 0;
-        let out_blocks = out_channels.div_ceil(LANES);
-        for first in (0..out_blocks).step_by(2) {
-            let blocks = (out_blocks - first).min(2);
-            let outs = first * LANES..((first + blocks) * LANES).min(out_channels);
-            for start in (0..in_channels).step_by(LANES) {
-                let ins = start..(start + LANES).min(in_channels);
-                if outs.clone().any(|o| ins.clone().any(|i| connected(o, i))) {
-                    lanes += ins.len() * taps * blocks;
-                }
-            }
-        }
+        let lanes: usize = together(out_channels, in_channels, &connected)
+            .iter()
+            .map(|group| {
+                group
+                    .joined
+                    .iter()
+                    .map(|(_, ins)| ins.len() * taps * group.blocks)
+                    .sum::<usize>()
+            })
+            .sum();
         lanes * size_of::<Lane>()
     }
+}
+
+/// Output blocks that run as one, and the input blocks that they read, with the channels of each.
+struct Together {
+    first_block: usize,
+    blocks: usize,
+    joined: Vec<(usize, Range<usize>)>,
+}
+
+/// Cuts the output into ones and twos. Two blocks run together where they read the same input; others would multiply each
+/// other's by zero.
+fn together(out_channels: usize, in_channels: usize, connected: &impl Fn(usize, usize) -> bool) -> Vec<Together> {
+    let channels = |block: usize, all: usize| block * LANES..((block + 1) * LANES).min(all);
+    let mut groups: Vec<Together> = Vec::new();
+    for block in 0..out_channels.div_ceil(LANES) {
+        let joined: Vec<_> = (0..in_channels.div_ceil(LANES))
+            .map(|in_block| (in_block, channels(in_block, in_channels)))
+            .filter(|(_, ins)| channels(block, out_channels).any(|o| ins.clone().any(|i| connected(o, i))))
+            .collect();
+        match groups.last_mut() {
+            Some(group) if group.blocks == 1 && group.joined == joined => group.blocks = 2,
+            _ => groups.push(Together {
+                first_block: block,
+                blocks: 1,
+                joined,
+            }),
+        }
+    }
+    groups
 }
 
 /// A bias, one lane per block.
@@ -280,7 +305,14 @@ pub(crate) fn run_passes(
             (0..3).all(|a| pass.out_start[a] + (pass.count[a] - 1) * pass.out_step[a] < y.dims.extent[a]),
             "pass outside the output"
         );
-        assert_eq!(packed.groups.len(), y.dims.blocks().div_ceil(2), "output blocks");
+        let split = |packed: &PackedWeights| {
+            packed
+                .groups
+                .iter()
+                .map(|g| (g.first_block, g.blocks))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(split(packed), split(passes[0].1), "groups differ between passes");
         let of_group = |group: &PackedGroup| {
             assert!(group.first_block + group.blocks <= y.dims.blocks(), "output blocks");
             let tap = |&(slot, in_block, channels): &(usize, usize, usize)| {
@@ -299,7 +331,7 @@ pub(crate) fn run_passes(
     // alone.
     let most = |a: usize| passes.iter().map(|(pass, _)| pass.count[a]).max().unwrap_or(0);
     let (depth, rows) = (most(0), most(1));
-    let groups = y.dims.blocks().div_ceil(2);
+    let groups = passes.first().map_or(0, |(_, packed)| packed.groups.len());
     let planes = x.dims.batch * groups * depth;
     let strips = 16usize.div_ceil(planes.max(1)).min(rows);
     let strip = rows.div_ceil(strips.max(1));
