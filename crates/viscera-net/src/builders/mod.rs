@@ -1,4 +1,4 @@
-//! Builders of the networks, one file each. A builder takes widths and options and gives a [`Graph`](crate::Graph).
+//! Builders of the networks, one file each. A builder takes widths and options and gives a [`Graph`].
 //!
 //! [`Architecture`] is any of them; [`named()`] gives those that publications fix, with all their settings.
 
