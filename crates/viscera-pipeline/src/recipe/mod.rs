@@ -3,6 +3,7 @@
 //! A recipe has a `[recipe]` header, one `[[stage]]` per network in running order, and a `[training.ID]` table per stage.
 //! Unknown keys are errors. Triples are `[z, y, x]`; lengths are millimetres, intensities Hounsfield units.
 
+mod classes;
 mod grid;
 mod inference;
 mod network;
@@ -12,10 +13,12 @@ mod supported;
 mod training;
 mod validate;
 
+pub(crate) use classes::subset;
+pub use classes::{Classes, UNION};
 pub use grid::{
     ChannelRule, FixedSize, Interpolation, Method, Normalise, Resample, SeparateZ, SpacingGrid, WindowZScore, ZScore,
 };
-pub use inference::{Activation, Inference, Mode, PatchWeights, SlidingWindow};
+pub use inference::{Activation, Average, Inference, Mode, PatchWeights, Restore, SlidingWindow};
 pub use network::{NetworkSpec, UnetPlan};
 pub use stage::{Crop, Keep, Orient, PostRule, RoiSpec, Role, Stage};
 pub use training::{
