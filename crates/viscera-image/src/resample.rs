@@ -4,7 +4,7 @@
 //! and SciPy's `zoom`, which are the oracles. Positions are computed in integers, so they are exact.
 
 use crate::voxel::allocate;
-use crate::{Geometry, ImageError, Intensity, Volume, Voxel};
+use crate::{Geometry, ImageError, Intensity, Interpolator, Volume, Voxel};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -89,12 +89,36 @@ impl AxisTable {
         &self.taps
     }
 
-    fn is_identity(&self) -> bool {
-        self.taps.len() == self.from
+    /// One tap of weight 1 per output position, the nearest input position, half-pixel.
+    ///
+    /// Of two equally near ones exact arithmetic takes the upper one; SciPy (`order=0`) and PyTorch (`nearest-exact`)
+    /// round in double and single precision and so may come out below it, and so does this table: a tie on the slices of
+    /// a scan is a whole slice.
+    pub(crate) fn nearest(from: usize, to: usize, interpolator: Interpolator) -> Result<Self, ImageError> {
+        let mut taps = allocate_axis(from, to)?;
+        taps.extend((0..to).map(|d| {
+            let at = match interpolator {
+                Interpolator::Spline { .. } => {
+                    ((from as f64 / to as f64 * (d as f64 + 0.5) - 0.5) + 0.5).floor() as usize
+                }
+                Interpolator::Torch => ((d as f32 + 0.5) * (from as f32 / to as f32)) as usize,
+            };
+            let lo = at.min(from - 1);
+            Tap {
+                lo,
+                hi: lo,
+                weight: 0.0,
+            }
+        }));
+        Ok(Self { from, taps })
     }
 
-    /// The input positions that the taps touch, rising, and the same taps in terms of places in that list.
-    fn compacted(&self) -> (Vec<usize>, Vec<Tap>) {
+    pub(crate) fn is_identity(&self) -> bool {
+        self.taps.len() == self.from && self.taps.iter().enumerate().all(|(i, t)| t.lo == i && t.weight == 0.0)
+    }
+
+    /// The input positions that the taps touch, rising, and the same table over that list alone.
+    pub(crate) fn compacted(&self) -> (Vec<usize>, Self) {
         let mut used: Vec<usize> = Vec::new();
         for tap in &self.taps {
             for at in [tap.lo, tap.hi] {
@@ -113,7 +137,8 @@ impl AxisTable {
                 ..*t
             })
             .collect();
-        (used, taps)
+        let from = used.len();
+        (used, Self { from, taps })
     }
 }
 
@@ -147,14 +172,14 @@ fn allocate_axis<T>(from: usize, to: usize) -> Result<Vec<T>, ImageError> {
     Ok(axis)
 }
 
-/// The shape `round(spacing_old / spacing_new · shape)`, at least 1 per axis (nnU-Net's rule).
+/// The shape `round(spacing_old / spacing_new · shape)`, halves to even (nnU-Net's rule), at least 1 per axis.
 ///
 /// # Errors
 /// [`ImageError::BadGeometry`] when `spacing` (mm) is not positive and finite, or gives a grid too large to be.
 pub fn shape_for_spacing(geometry: &Geometry, spacing: [f64; 3]) -> Result<[usize; 3], ImageError> {
     let shape = std::array::from_fn(|a| {
         let extent = geometry.spacing[a] / spacing[a] * geometry.shape[a] as f64;
-        extent.round().max(1.0) as usize
+        extent.round_ties_even().max(1.0) as usize
     });
     // The new grid's own check speaks of the spacing that was asked for.
     Geometry {
@@ -224,32 +249,38 @@ pub fn resample_linear<T: Intensity>(
 ) -> Result<Volume<f32>, ImageError> {
     let geometry = resampled_geometry(volume.geometry(), shape, convention)?;
     let from = volume.shape();
-    let mut tables = Vec::with_capacity(3);
-    for a in 0..3 {
-        tables.push(AxisTable::linear(from[a], shape[a], convention)?);
-    }
-    let order = cheapest_order(&tables);
+    let table = |a: usize| AxisTable::linear(from[a], shape[a], convention);
+    let data = interpolate(volume.data(), from, &[table(0)?, table(1)?, table(2)?])?;
+    Ok(Volume::from_valid(geometry, data))
+}
+
+/// Interpolates voxels of a grid of `from` along all axes that change.
+pub(crate) fn interpolate<T: Intensity>(
+    data: &[T],
+    from: [usize; 3],
+    tables: &[AxisTable; 3],
+) -> Result<Vec<f32>, ImageError> {
+    let order = cheapest_order(tables);
     let Some((&first, rest)) = order.split_first() else {
-        let data = volume.data().par_iter().map(|v| v.to_f32()).collect();
-        return Ok(Volume::from_valid(geometry, data));
+        return Ok(data.par_iter().map(|v| v.to_f32()).collect());
     };
 
     // Rows (z, y) that the passes after the first will look at.
     let mut rows: [Vec<usize>; 2] = [(0..from[0]).collect(), (0..from[1]).collect()];
-    let mut taps: Vec<Vec<Tap>> = tables.iter().map(|t| t.taps.clone()).collect();
+    let mut tables = tables.clone();
     for &axis in rest.iter().filter(|&&axis| axis < 2) {
-        (rows[axis], taps[axis]) = tables[axis].compacted();
+        (rows[axis], tables[axis]) = tables[axis].compacted();
     }
-    let (mut data, mut current) = pass(volume.data(), from, first, &taps[first], &rows)?;
+    let (mut data, mut current) = pass(data, from, first, &tables[first].taps, &rows)?;
     for &axis in rest {
         let rows = [(0..current[0]).collect(), (0..current[1]).collect()];
-        (data, current) = pass(&data, current, axis, &taps[axis], &rows)?;
+        (data, current) = pass(&data, current, axis, &tables[axis].taps, &rows)?;
     }
-    Ok(Volume::from_valid(geometry, data))
+    Ok(data)
 }
 
 /// The axes to interpolate along, in the order that costs least. Axes that do not change are left out.
-fn cheapest_order(tables: &[AxisTable]) -> Vec<usize> {
+fn cheapest_order(tables: &[AxisTable; 3]) -> Vec<usize> {
     // Within a row values are picked one by one; whole rows are combined with wide instructions.
     const COST: [usize; 3] = [1, 1, 4];
     const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
@@ -410,6 +441,9 @@ mod tests {
     fn shape_follows_the_spacing() {
         let geometry = Geometry::ras([100, 512, 3], [5.0, 0.7, 0.7]);
         assert_eq!(shape_for_spacing(&geometry, [2.0, 1.5, 9.0]).unwrap(), [250, 239, 1]);
+        // Halves go to the even side, as Python's round does.
+        let halves = Geometry::ras([5, 7, 9], [1.0; 3]);
+        assert_eq!(shape_for_spacing(&halves, [2.0; 3]).unwrap(), [2, 4, 4]);
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300] {
             assert!(shape_for_spacing(&geometry, [1.0, bad, 1.0]).is_err(), "{bad}");
         }
