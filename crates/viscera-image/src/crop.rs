@@ -125,6 +125,10 @@ fn paste_rows<T: Voxel>(
 }
 
 /// The smallest box that holds all voxels for which `inside` is true, or `None` when there are none.
+///
+/// With `|v| v != 0.0` it is nnU-Net's crop to what is not zero: that fills the holes of the mask first, but a hole lies
+/// inside the mask's box, so the box is the same. Over several channels it is the [union](Box3::union) of their boxes. With
+/// `|v| v >= threshold` it is the box of what is denser than air or fat.
 pub fn bounding_box<T: Voxel>(volume: &Volume<T>, inside: impl Fn(T) -> bool + Sync) -> Option<Box3> {
     bounding_box_in(volume, &Box3::whole(volume.shape()), inside)
 }

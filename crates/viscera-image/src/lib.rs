@@ -12,6 +12,8 @@ mod labels;
 mod orient;
 pub mod phantom;
 mod resample;
+mod resampling;
+mod spline;
 mod trace;
 mod volume;
 mod voxel;
@@ -27,6 +29,7 @@ pub use resample::{
     AxisTable, Convention, Tap, nearest_positions, resample_linear, resample_linear_part, resample_nearest, resampled_geometry,
     shape_for_spacing,
 };
+pub use resampling::{Interpolator, Resampling, separate_axis};
 pub use trace::{Step, Trace};
 pub use volume::{LabelMap, Volume};
 pub use voxel::{Intensity, Voxel};

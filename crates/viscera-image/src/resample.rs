@@ -4,7 +4,7 @@
 //! and SciPy's `zoom`, which are the oracles. Positions are computed in integers, so they are exact.
 
 use crate::voxel::allocate;
-use crate::{Box3, Geometry, ImageError, Intensity, Volume, Voxel, cropped_geometry};
+use crate::{Box3, Geometry, ImageError, Intensity, Interpolator, Volume, Voxel, cropped_geometry};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -89,12 +89,36 @@ impl AxisTable {
         &self.taps
     }
 
-    fn is_identity(&self) -> bool {
-        self.taps.len() == self.from
+    /// One tap of weight 1 per output position, the nearest input position, half-pixel.
+    ///
+    /// Of two equally near ones exact arithmetic takes the upper one; SciPy (`order=0`) and PyTorch (`nearest-exact`)
+    /// round in double and single precision and so may come out below it, and so does this table: a tie on the slices of
+    /// a scan is a whole slice.
+    pub(crate) fn nearest(from: usize, to: usize, interpolator: Interpolator) -> Result<Self, ImageError> {
+        let mut taps = allocate_axis(from, to)?;
+        taps.extend((0..to).map(|d| {
+            let at = match interpolator {
+                Interpolator::Spline { .. } => {
+                    ((from as f64 / to as f64 * (d as f64 + 0.5) - 0.5) + 0.5).floor() as usize
+                }
+                Interpolator::Torch => ((d as f32 + 0.5) * (from as f32 / to as f32)) as usize,
+            };
+            let lo = at.min(from - 1);
+            Tap {
+                lo,
+                hi: lo,
+                weight: 0.0,
+            }
+        }));
+        Ok(Self { from, taps })
     }
 
-    /// The input positions that the taps touch, rising, and the same taps in terms of places in that list.
-    fn compacted(&self) -> (Vec<usize>, Vec<Tap>) {
+    pub(crate) fn is_identity(&self) -> bool {
+        self.taps.len() == self.from && self.taps.iter().enumerate().all(|(i, t)| t.lo == i && t.weight == 0.0)
+    }
+
+    /// The input positions that the taps touch, rising, and the same table over that list alone.
+    pub(crate) fn compacted(&self) -> (Vec<usize>, Self) {
         let mut used: Vec<usize> = Vec::new();
         for tap in &self.taps {
             for at in [tap.lo, tap.hi] {
@@ -113,7 +137,8 @@ impl AxisTable {
                 ..*t
             })
             .collect();
-        (used, taps)
+        let from = used.len();
+        (used, Self { from, taps })
     }
 }
 
@@ -241,43 +266,59 @@ pub fn resample_linear_part<T: Intensity>(
     let geometry = resampled_geometry(&source, shape, convention)?;
     let from = part.shape();
     let [_, height, width] = volume.shape();
-    let rows_of = Rows {
+    let rows = Rows {
         data: volume.data(),
         plane: height * width,
         row: width,
         start: (part.start[0] * height + part.start[1]) * width + part.start[2],
         len: from[2],
     };
-    let mut tables = Vec::with_capacity(3);
-    for a in 0..3 {
-        tables.push(AxisTable::linear(from[a], shape[a], convention)?);
-    }
-    let order = cheapest_order(&tables);
+    let table = |a: usize| AxisTable::linear(from[a], shape[a], convention);
+    let data = interpolate_rows(&rows, from, &[table(0)?, table(1)?, table(2)?], value)?;
+    Ok(Volume::from_valid(geometry, data))
+}
+
+/// Interpolates voxels of a grid of `from` along all axes that change.
+pub(crate) fn interpolate<T: Intensity>(
+    data: &[T],
+    from: [usize; 3],
+    tables: &[AxisTable; 3],
+) -> Result<Vec<f32>, ImageError> {
+    interpolate_rows(&Rows::of(data, from), from, tables, |v| v)
+}
+
+fn interpolate_rows<T: Intensity>(
+    source: &Rows<'_, T>,
+    from: [usize; 3],
+    tables: &[AxisTable; 3],
+    value: impl Fn(f32) -> f32 + Sync,
+) -> Result<Vec<f32>, ImageError> {
+    let order = cheapest_order(tables);
     let Some((&first, rest)) = order.split_first() else {
         let mut data = allocate::<f32>(from.iter().product())?;
         data.par_chunks_mut(from[2]).enumerate().for_each(|(row, out)| {
-            let from_row = rows_of.at(row / from[1], row % from[1]);
+            let from_row = source.at(row / from[1], row % from[1]);
             out.iter_mut().zip(from_row).for_each(|(o, v)| *o = value(v.to_f32()));
         });
-        return Ok(Volume::from_valid(geometry, data));
+        return Ok(data);
     };
 
     // Rows (z, y) that the passes after the first will look at.
     let mut rows: [Vec<usize>; 2] = [(0..from[0]).collect(), (0..from[1]).collect()];
-    let mut taps: Vec<Vec<Tap>> = tables.iter().map(|t| t.taps.clone()).collect();
+    let mut tables = tables.clone();
     for &axis in rest.iter().filter(|&&axis| axis < 2) {
-        (rows[axis], taps[axis]) = tables[axis].compacted();
+        (rows[axis], tables[axis]) = tables[axis].compacted();
     }
-    let (mut data, mut current) = pass(&rows_of, first, &taps[first], &rows, value)?;
+    let (mut data, mut current) = pass(source, first, &tables[first].taps, &rows, value)?;
     for &axis in rest {
         let rows = [(0..current[0]).collect(), (0..current[1]).collect()];
-        (data, current) = pass(&Rows::of(&data, current), axis, &taps[axis], &rows, |v| v)?;
+        (data, current) = pass(&Rows::of(&data, current), axis, &tables[axis].taps, &rows, |v| v)?;
     }
-    Ok(Volume::from_valid(geometry, data))
+    Ok(data)
 }
 
 /// The axes to interpolate along, in the order that costs least. Axes that do not change are left out.
-fn cheapest_order(tables: &[AxisTable]) -> Vec<usize> {
+fn cheapest_order(tables: &[AxisTable; 3]) -> Vec<usize> {
     // Within a row values are picked one by one; whole rows are combined with wide instructions.
     const COST: [usize; 3] = [1, 1, 4];
     const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
@@ -482,6 +523,9 @@ mod tests {
     fn shape_follows_the_spacing() {
         let geometry = Geometry::ras([100, 512, 3], [5.0, 0.7, 0.7]);
         assert_eq!(shape_for_spacing(&geometry, [2.0, 1.5, 9.0]).unwrap(), [250, 239, 1]);
+        // Halves go to the even side, as Python's round does.
+        let halves = Geometry::ras([5, 7, 9], [1.0; 3]);
+        assert_eq!(shape_for_spacing(&halves, [2.0; 3]).unwrap(), [2, 4, 4]);
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-300] {
             assert!(shape_for_spacing(&geometry, [1.0, bad, 1.0]).is_err(), "{bad}");
         }
