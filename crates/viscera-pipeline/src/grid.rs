@@ -1,10 +1,10 @@
 //! The network's grid over a part of a scan, and the ways there and back.
 
 use crate::PipelineError;
-use crate::recipe::{Interpolation, Method, Resample, Restore, SeparateZ, SpacingGrid, Stage};
+use crate::recipe::{Interpolation, Method, Resample, SeparateZ, SpacingGrid, Stage};
 use viscera_image::{
-    AxisTable, Box3, Convention, Geometry, ImageError, Intensity, Resampling, Volume, cropped_geometry,
-    resample_linear_part, separate_axis, shape_for_spacing,
+    AxisTable, Box3, Convention, Geometry, ImageError, Intensity, Interpolator, Resampling, Volume, cropped_geometry,
+    nearest_positions, resample_linear_part, separate_axis, shape_for_spacing,
 };
 
 /// The grid that a stage's network sees of a part of a scan.
@@ -69,16 +69,13 @@ impl Grid {
         Ok(way.resample(&part, self.shape)?)
     }
 
-    /// For each axis the taps that bring logits (or labels) from this grid to `to` voxels of the part.
+    /// For each axis the taps that bring logits from this grid to `to` voxels of the part.
     ///
     /// # Errors
     /// [`PipelineError::Image`] when memory is short.
     pub(crate) fn back(&self, stage: &Stage, to: [usize; 3]) -> Result<[AxisTable; 3], PipelineError> {
         let axis = |a: usize| -> Result<AxisTable, ImageError> {
             let (from, to) = (self.shape[a], to[a]);
-            if stage.inference.restore == Restore::Labels {
-                return AxisTable::nearest(from, to, self.convention);
-            }
             if let Resample::Spacing(SpacingGrid { logits, .. }) = &stage.resample
                 && let Some(way) = self.way(logits, [self.spacings[1], self.spacings[0]])
                 && let Some(table) = way.axis_table(a, from, to)?
@@ -90,15 +87,24 @@ impl Grid {
         Ok([axis(0)?, axis(1)?, axis(2)?])
     }
 
+    /// For each axis the positions on this grid that are nearest to the `to` voxels of the part.
+    ///
+    /// # Errors
+    /// [`PipelineError::Image`] when memory is short.
+    pub(crate) fn nearest(&self, to: [usize; 3]) -> Result<[Vec<usize>; 3], PipelineError> {
+        let axis = |a: usize| nearest_positions(self.shape[a], to[a], self.convention);
+        Ok([axis(0)?, axis(1)?, axis(2)?])
+    }
+
     /// nnU-Net's interpolation between two spacings; none where it is linear with this grid's convention.
     fn way(&self, settings: &Interpolation, [before, after]: [[f64; 3]; 2]) -> Option<Resampling> {
-        let method = match settings.method {
+        let interpolator = match settings.method {
             Method::AlignCorners => return None,
-            Method::Spline => viscera_image::Method::Spline {
+            Method::Spline => Interpolator::Spline {
                 order: settings.order,
                 order_separate: settings.order_z,
             },
-            Method::Torch => viscera_image::Method::Torch,
+            Method::Torch => Interpolator::Torch,
         };
         let always = match settings.separate_z {
             SeparateZ::Auto => None,
@@ -106,7 +112,7 @@ impl Grid {
             SeparateZ::Never => Some(false),
         };
         Some(Resampling {
-            method,
+            interpolator,
             separate: separate_axis(always, settings.anisotropy, before, after),
         })
     }

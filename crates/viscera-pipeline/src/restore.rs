@@ -434,8 +434,8 @@ mod tests {
         };
         let cells = Cells::new(&stack, &decision(0.5));
         assert_eq!(cells.row(0, 0), [0, 0, 0, UNCLEAR, 1, 1, 1, 1]);
-        // With a softmax the first channel is the background.
+        // With a softmax the first channel is the background; equal logits are never clear.
         let cells = Cells::new(&stack, &softmax());
-        assert_eq!(cells.row(0, 0), [1, 1, 1, UNCLEAR, 0, 0, 0, 0]);
+        assert_eq!(cells.row(0, 0), [UNCLEAR, UNCLEAR, UNCLEAR, UNCLEAR, 0, 0, 0, 0]);
     }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 use viscera_engine::Engine;
 use rayon::prelude::*;
-use viscera_image::{AxisTable, Box3, Intensity, LabelMap, LabelTable, Volume, paste_over};
+use viscera_image::{Box3, Intensity, LabelMap, LabelTable, Volume, paste_over};
 use viscera_io::{Image, ReadImage};
 use viscera_net::Tensor;
 
@@ -344,10 +344,11 @@ impl Ready {
     fn labels(&self, tensor: &Tensor, input: &NetworkInput) -> Result<Found, PipelineError> {
         let decision = Decision::new(&self.stage.inference, &self.classes);
         let mut meter = ConfidenceMeter::new(&self.stage.inference, &decision);
-        let tables = input.grid.back(&self.stage, input.geometry.shape)?;
+        let shape = input.geometry.shape;
         let mut restore_seconds = 0.0;
         let labels = match self.stage.inference.restore {
             Restore::Logits => {
+                let tables = input.grid.back(&self.stage, shape)?;
                 let mut enlarger = Enlarger::new(&tables, &decision);
                 Predictor::new(&self.stage, &self.engines).run(tensor, &mut |slab| {
                     let begin = Instant::now();
@@ -361,7 +362,7 @@ impl Ready {
             Restore::Labels => {
                 let small = self.labels_on_grid(tensor, &mut |slab| meter.push(slab))?;
                 let begin = Instant::now();
-                let labels = picked(&small, input.grid.shape, &tables);
+                let labels = picked(&small, input.grid.shape, &input.grid.nearest(shape)?);
                 restore_seconds += begin.elapsed().as_secs_f64();
                 labels
             }
@@ -374,14 +375,13 @@ impl Ready {
     }
 }
 
-/// Labels of a grid at the nearest positions of the tables.
-fn picked(labels: &[u8], [_, ny, nx]: [usize; 3], tables: &[AxisTable; 3]) -> Vec<u8> {
-    let [zs, ys, xs] = [0, 1, 2].map(|a| tables[a].taps());
+/// Labels of a grid at some positions of each axis.
+fn picked(labels: &[u8], [_, ny, nx]: [usize; 3], [zs, ys, xs]: &[Vec<usize>; 3]) -> Vec<u8> {
     let mut out = vec![0; zs.len() * ys.len() * xs.len()];
     out.par_chunks_mut(xs.len().max(1)).enumerate().for_each(|(row, out)| {
-        let (z, y) = (zs[row / ys.len()].lo, ys[row % ys.len()].lo);
+        let (z, y) = (zs[row / ys.len()], ys[row % ys.len()]);
         let row = &labels[(z * ny + y) * nx..][..nx];
-        out.iter_mut().zip(xs).for_each(|(o, x)| *o = row[x.lo]);
+        out.iter_mut().zip(xs).for_each(|(o, &x)| *o = row[x]);
     });
     out
 }

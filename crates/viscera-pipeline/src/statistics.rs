@@ -66,6 +66,8 @@ impl Sums {
             std_hu: found.then(|| (self.squares / n - mean * mean).max(0.0).sqrt()),
             centroid_mm: found.then(|| grid.world_of(self.index.map(|sum| sum as f64 / n))),
             touches_border: self.border,
+            confidence: None,
+            entropy: None,
         }
     }
 }

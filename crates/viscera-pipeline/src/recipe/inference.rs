@@ -120,6 +120,27 @@ pub enum PatchWeights {
 }
 
 impl Inference {
+    /// Over the whole volume, or by a sliding window; everything else as where a recipe does not mention it.
+    #[must_use]
+    pub fn new(activation: Activation, threshold: Option<f64>, window: Option<SlidingWindow>) -> Self {
+        Self {
+            mode: if window.is_some() {
+                Mode::SlidingWindow
+            } else {
+                Mode::WholeVolume
+            },
+            activation,
+            threshold,
+            window,
+            mirror: Vec::new(),
+            folds: Vec::new(),
+            head: 0,
+            average: Average::default(),
+            floor: None,
+            restore: Restore::default(),
+        }
+    }
+
     /// The logit from which a voxel belongs to a class: ln(t / (1 − t)), 0 for t = 0.5; −∞ without a threshold.
     #[must_use]
     pub fn logit_threshold(&self) -> f32 {

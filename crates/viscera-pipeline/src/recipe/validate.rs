@@ -105,7 +105,7 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
     check_network(stage, &classes)?;
     for rule in &stage.postprocess {
         if let Keep::Named(names) = &rule.keep_largest
-            && let Some(unknown) = names.iter().find(|n| table.by_name(n).is_none())
+            && let Some(unknown) = names.iter().find(|n| classes.by_name(n).is_none())
         {
             return Err(format!("keep_largest: \"{unknown}\" is no class of {}", table.name()));
         }
@@ -396,7 +396,7 @@ mod tests {
         for (change, part) in [
             (("from = \"coarse\"", "from = \"fine\""), "is no earlier stage"),
             (("id = \"fine\"", "id = \"coarse\""), "two stages"),
-            (("role = \"segment\"", "role = \"localise\""), "exactly one stage"),
+            (("role = \"segment\"", "role = \"localise\""), "its last stage must"),
             (("window_hu = [-325, 325]", "window_hu = [325, -325]"), "does not rise"),
             (("size = [160, 160, 160]", "size = [4000, 4000, 4000]"), "more than"),
             (
