@@ -62,7 +62,12 @@ pub(super) fn run(args: SegmentArgs, printer: &Printer) -> anyhow::Result<Outcom
     }
     bar.finish_and_clear();
     if args.statistics {
-        write_statistics(&args.out.join("statistics.csv"), &run.cases)?;
+        let cases: Vec<(&str, &[Organ])> = run
+            .cases
+            .iter()
+            .map(|m| (m.case.as_str(), m.report.organs.as_slice()))
+            .collect();
+        write_statistics(&args.out.join("statistics.csv"), &cases)?;
     }
     if printer.is_json() {
         printer.value(&run)?;
