@@ -26,8 +26,8 @@ pub use intensity::{Histogram, Moments, histogram, moments, percentiles, window,
 pub use labels::{AnnotatedClasses, LabelEntry, LabelTable};
 pub use orient::{AxisMap, Orientation};
 pub use resample::{
-    AxisTable, Convention, Tap, nearest_positions, resample_linear, resample_linear_part, resample_nearest, resampled_geometry,
-    shape_for_spacing,
+    AxisTable, Convention, Tap, nearest_positions, resample_linear, resample_linear_part, resample_nearest,
+    resampled_geometry, shape_for_spacing,
 };
 pub use resampling::{Interpolator, Resampling, separate_axis};
 pub use trace::{Step, Trace};

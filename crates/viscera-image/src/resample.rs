@@ -479,7 +479,9 @@ mod tests {
             end: [4, 6, 9],
         };
         for to in [[3, 6, 7], [2, 9, 7], [6, 5, 4]] {
-            let cut = crate::crop(&volume, &part).unwrap().map(|v| f32::from(v).clamp(-50.0, 60.5) / 2.0);
+            let cut = crate::crop(&volume, &part)
+                .unwrap()
+                .map(|v| f32::from(v).clamp(-50.0, 60.5) / 2.0);
             let expected = resample_linear(&cut, to, Convention::HalfPixel).unwrap();
             let value = |v: f32| v.clamp(-50.0, 60.5) / 2.0;
             let found = resample_linear_part(&volume, &part, to, Convention::HalfPixel, value).unwrap();

@@ -10,7 +10,10 @@ impl Graph {
     /// # Errors
     /// [`NetError::Settings`] when there is no such output, or the graph does not hold together.
     pub fn with_head(&self, head: usize) -> Result<Self, NetError> {
-        let fail = |reason: String| NetError::Settings { network: "graph", reason };
+        let fail = |reason: String| NetError::Settings {
+            network: "graph",
+            reason,
+        };
         self.check()?;
         let output = self
             .outputs

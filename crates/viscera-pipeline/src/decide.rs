@@ -28,7 +28,10 @@ impl Decision {
         };
         Self {
             threshold: inference.logit_threshold(),
-            ids: background.into_iter().chain(classes.entries().iter().map(|e| e.id)).collect(),
+            ids: background
+                .into_iter()
+                .chain(classes.entries().iter().map(|e| e.id))
+                .collect(),
         }
     }
 

@@ -38,7 +38,12 @@ impl Localised {
     ///
     /// # Errors
     /// [`PipelineError::Image`] when memory is short, or their number is wrong.
-    pub fn new(labels: Vec<u8>, input: &NetworkInput, stage: &Stage, classes: &LabelTable) -> Result<Self, PipelineError> {
+    pub fn new(
+        labels: Vec<u8>,
+        input: &NetworkInput,
+        stage: &Stage,
+        classes: &LabelTable,
+    ) -> Result<Self, PipelineError> {
         let grid = resampled_geometry(&input.geometry, input.grid.shape, input.grid.convention)?;
         let mut labels = Volume::new(grid, labels)?;
         let removed = clean(&mut labels, stage, classes)?;
@@ -65,7 +70,14 @@ impl Localised {
             };
         };
         Roi {
-            region: enlarged(&found, self.labels.shape(), &self.part, scan, self.convention, margin_mm),
+            region: enlarged(
+                &found,
+                self.labels.shape(),
+                &self.part,
+                scan,
+                self.convention,
+                margin_mm,
+            ),
             fallback: false,
         }
     }
@@ -109,7 +121,14 @@ mod tests {
         for convention in [Convention::AlignCorners, Convention::HalfPixel] {
             let scan = Geometry::ras([37, 101, 230], [5.0, 0.8, 0.8]);
             let whole = Box3::whole(scan.shape);
-            let all = enlarged(&Box3::whole([64, 64, 1]), [64, 64, 1], &whole, &scan, convention, [0.0; 3]);
+            let all = enlarged(
+                &Box3::whole([64, 64, 1]),
+                [64, 64, 1],
+                &whole,
+                &scan,
+                convention,
+                [0.0; 3],
+            );
             assert_eq!(all, Box3::whole(scan.shape));
         }
     }

@@ -1,7 +1,7 @@
 //! Intensities of a scan as network input: what happens to each voxel before resampling, and to the whole after it.
 
-use crate::recipe::{ChannelRule, Normalise, Stage, WindowZScore, ZScore};
 use crate::PipelineError;
+use crate::recipe::{ChannelRule, Normalise, Stage, WindowZScore, ZScore};
 use viscera_image::{Box3, ImageError, Intensity, Volume, crop, moments, window, z_score};
 
 /// Added to the standard deviation, so that a constant input becomes zero.

@@ -174,7 +174,10 @@ impl<'a> Predictor<'a> {
 
     /// The probability below which there is none.
     fn floor(&self) -> f32 {
-        self.stage.inference.floor.map_or(f32::NEG_INFINITY, |floor| floor as f32)
+        self.stage
+            .inference
+            .floor
+            .map_or(f32::NEG_INFINITY, |floor| floor as f32)
     }
 }
 
@@ -320,7 +323,9 @@ fn average(
         }
         for (y, row) in values.chunks_exact_mut(nx).enumerate() {
             let share = shares[0][z0 + z] * shares[1][y];
-            row.iter_mut().zip(&shares[2]).for_each(|(v, sx)| *v = raised(*v * (share * sx), floor));
+            row.iter_mut()
+                .zip(&shares[2])
+                .for_each(|(v, sx)| *v = raised(*v * (share * sx), floor));
         }
     });
 }

@@ -93,7 +93,8 @@ impl NetworkInput {
         let mut input = grid.image(stage, scan, &part, |v| rule.apply(v))?;
         after_resampling(&mut input, stage)?;
         let [z, y, x] = input.shape();
-        let tensor = Tensor::new([1, 1, z, y, x], input.into_parts().1).map_err(|source| network_error(stage, source))?;
+        let tensor =
+            Tensor::new([1, 1, z, y, x], input.into_parts().1).map_err(|source| network_error(stage, source))?;
         Ok(Self {
             tensor,
             part,

@@ -262,7 +262,9 @@ fn marks(logits: &Stack<'_>, decision: &Decision) -> Vec<u16> {
         .map(|plane| plane.iter().fold(0.0f32, |m, v| m.max(v.abs())))
         .reduce(|| 0.0, f32::max);
     // A softmax has no threshold.
-    let threshold = Some(decision.threshold().abs()).filter(|t| t.is_finite()).unwrap_or(0.0);
+    let threshold = Some(decision.threshold().abs())
+        .filter(|t| t.is_finite())
+        .unwrap_or(0.0);
     let gap = if greatest < HUGE {
         2.0 * greatest.max(threshold) * (1.0 / (1 << 20) as f32)
     } else {

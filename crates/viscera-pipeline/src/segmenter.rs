@@ -10,18 +10,18 @@ use crate::prepare::{NetworkInput, Oriented, network_error};
 use crate::recipe::{Axis, Modality, Restore, Role, Stage, subset};
 use crate::restore::Enlarger;
 use crate::statistics::{Organ, measure};
-use crate::{Model, PipelineError, Warning, Warnings, not_hounsfield};
+use crate::{Model, PipelineError, Warning, Warnings, Watch, not_hounsfield};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use viscera_engine::Engine;
-use rayon::prelude::*;
 use viscera_image::{Box3, Intensity, LabelMap, LabelTable, Volume, paste_over};
 use viscera_io::{Image, ReadImage};
 use viscera_net::Tensor;
 
 /// What a [`Segmenter`] should do beyond its model.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SegmentOptions {
     /// Names of the classes to keep; all without.
     pub roi_subset: Option<Vec<String>>,
@@ -34,7 +34,8 @@ pub struct SegmentOptions {
 }
 
 /// Mirroring at test time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tta {
     /// Each input as it is.
     None,
@@ -50,7 +51,8 @@ pub struct Segmenter {
     stages: Vec<Ready>,
     /// The classes that are written and measured.
     kept: LabelTable,
-    allow_non_hu: bool,
+    options: SegmentOptions,
+    watch: Watch,
 }
 
 /// A stage with its networks.
@@ -110,16 +112,18 @@ pub struct StepTime {
 }
 
 /// Measures the wall-clock time between calls.
-struct Clock {
+struct Clock<'a> {
     last: Instant,
     times: Vec<StepTime>,
+    watch: &'a Watch,
 }
 
-impl Clock {
-    fn new() -> Self {
+impl<'a> Clock<'a> {
+    fn new(watch: &'a Watch) -> Self {
         Self {
             last: Instant::now(),
             times: Vec::new(),
+            watch,
         }
     }
 
@@ -128,18 +132,22 @@ impl Clock {
         if let Some(last) = self.times.last_mut() {
             last.seconds -= seconds;
         }
-        self.times.push(StepTime {
+        let part = StepTime {
             step: step.into(),
             seconds,
-        });
+        };
+        self.watch.done(&part);
+        self.times.push(part);
     }
 
     fn step(&mut self, step: impl Into<String>) {
         let now = Instant::now();
-        self.times.push(StepTime {
+        let done = StepTime {
             step: step.into(),
             seconds: now.duration_since(self.last).as_secs_f64(),
-        });
+        };
+        self.watch.done(&done);
+        self.times.push(done);
         self.last = now;
     }
 }
@@ -175,8 +183,21 @@ impl Segmenter {
             model,
             stages,
             kept,
-            allow_non_hu: options.allow_non_hu,
+            options: options.clone(),
+            watch: Watch::default(),
         })
+    }
+
+    /// The same, telling of each step that is done.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// What it was asked to do.
+    #[must_use]
+    pub fn options(&self) -> &SegmentOptions {
+        &self.options
     }
 
     /// The model.
@@ -210,7 +231,7 @@ impl Segmenter {
         scan: &Volume<T>,
         mut warnings: Warnings,
     ) -> Result<Segmentation, PipelineError> {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(&self.watch);
         let Some(first) = self.stages.first() else {
             return Err(self.nothing_segments());
         };
@@ -219,7 +240,7 @@ impl Segmenter {
         if self.model.recipe().recipe.modality == Modality::Ct
             && let Some(reason) = not_hounsfield(oriented.volume().data())?
         {
-            if !self.allow_non_hu {
+            if !self.options.allow_non_hu {
                 return Err(PipelineError::NotHounsfield { reason });
             }
             warnings.push(Warning::NotHounsfield { reason });
@@ -234,7 +255,10 @@ impl Segmenter {
         for ready in &self.stages {
             let (stage, id) = (&ready.stage, &ready.stage.id);
             // A recipe whose stages refer to earlier ones only is the only one that can be made.
-            let from = stage.roi.as_ref().and_then(|roi| Some((roi, located.get(roi.from.as_str())?)));
+            let from = stage
+                .roi
+                .as_ref()
+                .and_then(|roi| Some((roi, located.get(roi.from.as_str())?)));
             let (region, fallback) = match from {
                 Some((spec, found)) => {
                     let roi = found.roi(&grid, spec.margin_mm, &mut warnings);

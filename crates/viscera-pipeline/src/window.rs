@@ -73,7 +73,16 @@ mod tests {
     fn the_gaussian_is_scipys() {
         // scipy.ndimage.gaussian_filter of a delta at 4 of 8 with sigma 1, divided by its greatest value.
         let found = weights(8, PatchWeights::Gaussian);
-        let want = [3.354_626e-4, 0.011_108_997, 0.135_335_28, 0.606_530_66, 1.0, 0.606_530_66, 0.135_335_28, 0.011_108_997];
+        let want = [
+            3.354_626e-4,
+            0.011_108_997,
+            0.135_335_28,
+            0.606_530_66,
+            1.0,
+            0.606_530_66,
+            0.135_335_28,
+            0.011_108_997,
+        ];
         for (found, want) in found.iter().zip(want) {
             assert!((found - want).abs() < 1e-6, "{found} {want}");
         }

@@ -4,8 +4,8 @@ use super::architecture;
 use serde_json::{Map, Value};
 use viscera_pipeline::Recipe;
 use viscera_pipeline::recipe::{
-    Activation, Axis, ChannelRule, Classes, Crop, Header, Inference, Interpolation, Method, Modality, Normalise, Orient,
-    PatchWeights, Resample, Role, SeparateZ, SlidingWindow, SpacingGrid, Stage,
+    Activation, Axis, ChannelRule, Classes, Crop, Header, Inference, Interpolation, Method, Modality, Normalise,
+    Orient, PatchWeights, Resample, Role, SeparateZ, SlidingWindow, SpacingGrid, Stage,
 };
 
 /// Id of the only stage.

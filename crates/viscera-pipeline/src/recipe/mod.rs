@@ -50,10 +50,7 @@ const BUILTIN: [(&str, &str); 6] = [
         "flare22-coarse-to-fine",
         include_str!("../../../../recipes/flare22-coarse-to-fine.toml"),
     ),
-    (
-        "flare23-stmt",
-        include_str!("../../../../recipes/flare23-stmt.toml"),
-    ),
+    ("flare23-stmt", include_str!("../../../../recipes/flare23-stmt.toml")),
     (
         "flare23-two-step",
         include_str!("../../../../recipes/flare23-two-step.toml"),
@@ -333,15 +330,43 @@ deep_supervision = true
             ("depths = [1, 2]\n", "depths = [1, 2, 3]\n", "does not fit 2 levels"),
             ("features = [4, 8]", "features = [4, 80000]", "4096 channels"),
             ("role = \"segment\"", "role = \"localise\"", "its last stage must"),
-            ("role = \"segment\"", "role = \"segment\"\nclasses = \"union\"", "names its classes"),
-            ("role = \"segment\"", "role = \"segment\"\nclasses = [\"heart\"]", "no class \"heart\""),
-            ("role = \"segment\"", "role = \"segment\"\nclasses = \"some\"", "\"all\", \"union\" or a list"),
-            ("role = \"segment\"", "role = \"segment\"\nclasses = []", "classes names none"),
+            (
+                "role = \"segment\"",
+                "role = \"segment\"\nclasses = \"union\"",
+                "names its classes",
+            ),
+            (
+                "role = \"segment\"",
+                "role = \"segment\"\nclasses = [\"heart\"]",
+                "no class \"heart\"",
+            ),
+            (
+                "role = \"segment\"",
+                "role = \"segment\"\nclasses = \"some\"",
+                "\"all\", \"union\" or a list",
+            ),
+            (
+                "role = \"segment\"",
+                "role = \"segment\"\nclasses = []",
+                "classes names none",
+            ),
             ("crop = \"non_zero\"", "crop = { middle_slices = 0 }", "cannot be"),
             ("crop = \"non_zero\"", "crop = { above_hu = nan }", "cannot be"),
-            ("image = { method = \"spline\", order = 3", "image = { method = \"align_corners\", order = 3", "has order 1"),
-            ("logits = { method = \"torch\", order = 1", "logits = { method = \"spline\", order = 3", "orders are 0 and 1"),
-            ("activation = \"softmax\"", "activation = \"softmax\", floor = 0.1", "floor needs average"),
+            (
+                "image = { method = \"spline\", order = 3",
+                "image = { method = \"align_corners\", order = 3",
+                "has order 1",
+            ),
+            (
+                "logits = { method = \"torch\", order = 1",
+                "logits = { method = \"spline\", order = 3",
+                "orders are 0 and 1",
+            ),
+            (
+                "activation = \"softmax\"",
+                "activation = \"softmax\", floor = 0.1",
+                "floor needs average",
+            ),
             (
                 "activation = \"softmax\"",
                 "activation = \"softmax\", average = \"probabilities\", floor = 1.0",
@@ -352,7 +377,11 @@ deep_supervision = true
                 "activation = \"sigmoid\", threshold = 0.5, average = \"probabilities\"",
                 "needs a softmax",
             ),
-            ("activation = \"softmax\"", "activation = \"softmax\", head = 7", "inference.head = 7"),
+            (
+                "activation = \"softmax\"",
+                "activation = \"softmax\", head = 7",
+                "inference.head = 7",
+            ),
         ] {
             let text = SLIDING.replacen(from, to, 1);
             assert_ne!(text, SLIDING, "{from}");

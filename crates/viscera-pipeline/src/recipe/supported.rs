@@ -24,7 +24,11 @@ impl Stage {
         let size = self.network_size();
         let cut = graph.with_head(self.inference.head)?;
         let shapes = cut.shapes(size)?;
-        let found = cut.outputs.first().and_then(|o| shapes.nodes.get(o.0)).map_or([0; 3], |s| s.1);
+        let found = cut
+            .outputs
+            .first()
+            .and_then(|o| shapes.nodes.get(o.0))
+            .map_or([0; 3], |s| s.1);
         if found == size {
             return Ok(cut);
         }

@@ -49,7 +49,11 @@ pub(super) fn validate(recipe: &Recipe, table: &LabelTable, source: &str) -> Res
             return Err("a stage with role = \"bare\" must be alone".to_owned());
         }
         let first = &recipe.stages[0];
-        if recipe.stages.iter().any(|s| (s.orient, s.axes) != (first.orient, first.axes)) {
+        if recipe
+            .stages
+            .iter()
+            .any(|s| (s.orient, s.axes) != (first.orient, first.axes))
+        {
             return Err("all stages must have the same orient and axes".to_owned());
         }
         if !bare && recipe.stages.last().is_none_or(|s| s.role != Role::Segment) {
@@ -123,7 +127,11 @@ fn check_crop(crop: Option<Crop>) -> Result<(), String> {
         Some(Crop::MiddleMm(length)) => length > 0.0 && length.is_finite(),
         Some(Crop::NonZero) | None => true,
     };
-    if fits { Ok(()) } else { Err(format!("crop = {crop:?} cannot be")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("crop = {crop:?} cannot be"))
+    }
 }
 
 fn voxels(size: [usize; 3]) -> Option<usize> {

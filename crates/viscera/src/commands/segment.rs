@@ -29,6 +29,8 @@ pub(super) fn run(args: SegmentArgs, printer: &Printer) -> anyhow::Result<Outcom
     let options = SegmentOptions {
         roi_subset: args.roi_subset,
         allow_non_hu: args.allow_non_hu,
+        tta: args.tta.map(Into::into),
+        step_size: args.step_size,
     };
     let segmenter = Segmenter::new(super::models().load(&args.model)?, &options)?;
     let job = JobOptions {
@@ -62,7 +64,12 @@ pub(super) fn run(args: SegmentArgs, printer: &Printer) -> anyhow::Result<Outcom
     }
     bar.finish_and_clear();
     if args.statistics {
-        write_statistics(&args.out.join("statistics.csv"), &run.cases)?;
+        let cases: Vec<(&str, &[Organ])> = run
+            .cases
+            .iter()
+            .map(|m| (m.case.as_str(), m.report.organs.as_slice()))
+            .collect();
+        write_statistics(&args.out.join("statistics.csv"), &cases)?;
     }
     if printer.is_json() {
         printer.value(&run)?;
