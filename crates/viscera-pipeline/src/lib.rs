@@ -1,8 +1,10 @@
 //! From a CT to organ masks: recipes, stages, post-processing, report.
 
+pub mod batch;
 mod check;
 mod decide;
 mod error;
+mod estimate;
 mod hash;
 mod inspect;
 mod job;
@@ -26,6 +28,7 @@ mod watch;
 pub use check::not_hounsfield;
 pub use decide::Decision;
 pub use error::PipelineError;
+pub use estimate::{Estimate, estimate};
 pub use inspect::{Inspection, inspect};
 pub use job::{GridFacts, JobOptions, Manifest, ModelFacts, Settings, segment_case, write_statistics};
 pub use localise::{Localised, Roi};
