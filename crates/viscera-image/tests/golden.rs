@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use viscera_image::{
-    AxisMap, Convention, Geometry, Orientation, Volume, components, histogram, moments, percentiles, resample_linear,
-    resample_nearest,
+    AxisMap, Convention, Geometry, Interpolator, Orientation, Resampling, Volume, components, histogram, moments,
+    percentiles, resample_linear, resample_nearest, separate_axis, shape_for_spacing,
 };
 
 fn golden<T: DeserializeOwned>(name: &str) -> T {
@@ -192,5 +192,92 @@ fn statistics_agree_with_numpy() {
         assert_close(&at, &case.at, 1e-15 * size, "percentiles");
         assert_eq!(histogram.counts, case.counts);
         assert_eq!((histogram.below, histogram.above), (case.below, case.above));
+    }
+}
+
+#[derive(Deserialize)]
+struct NnUnet {
+    inputs: Vec<NnUnetInput>,
+    ties: Vec<Ties>,
+}
+
+#[derive(Deserialize)]
+struct NnUnetInput {
+    shape: [usize; 3],
+    before: [f64; 3],
+    input: Vec<i16>,
+    runs: Vec<NnUnetRun>,
+}
+
+#[derive(Deserialize)]
+struct NnUnetRun {
+    after: [f64; 3],
+    order: u8,
+    order_z: u8,
+    force: Option<bool>,
+    library: String,
+    to: [usize; 3],
+    separate: Option<usize>,
+    values: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Ties {
+    from: usize,
+    to: usize,
+    library: String,
+    positions: Vec<usize>,
+}
+
+fn interpolator(library: &str, order: u8, order_separate: u8) -> Interpolator {
+    match library {
+        "torch" => Interpolator::Torch,
+        _ => Interpolator::Spline { order, order_separate },
+    }
+}
+
+/// Shapes, the separate axis and values as nnU-Net's own functions, for both of its resamplers.
+#[test]
+fn resampling_agrees_with_nnunet() {
+    let golden: NnUnet = golden("image-nnunet-resampling");
+    for case in golden.inputs {
+        let volume = Volume::new(Geometry::ras(case.shape, case.before), case.input).unwrap();
+        let (low, high) = volume
+            .data()
+            .iter()
+            .fold((i16::MAX, i16::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+        let range = f64::from(high) - f64::from(low);
+        for run in case.runs {
+            let what = format!(
+                "{:?} to {:?}, {} {}/{}, {:?}",
+                case.shape, run.to, run.library, run.order, run.order_z, run.force
+            );
+            assert_eq!(
+                shape_for_spacing(volume.geometry(), run.after).unwrap(),
+                run.to,
+                "{what}"
+            );
+            let resampling = Resampling {
+                interpolator: interpolator(&run.library, run.order, run.order_z),
+                separate: separate_axis(run.force, 3.0, case.before, run.after),
+            };
+            assert_eq!(resampling.separate, run.separate, "{what}");
+            let found = resampling.resample(&volume, run.to).unwrap();
+            let values: Vec<f64> = found.data().iter().map(|&v| f64::from(v)).collect();
+            // The golden values are rounded to 10⁻³.
+            assert_close(&values, &run.values, 2e-6 * range + 6e-4, &what);
+            let floats = resampling.resample(&volume.map(f32::from), run.to).unwrap();
+            assert_eq!(floats, found, "{what}: i16 and f32 differ");
+        }
+    }
+    for tie in golden.ties {
+        let resampling = Resampling {
+            interpolator: interpolator(&tie.library, 1, 0),
+            separate: Some(0),
+        };
+        let table = resampling.axis_table(0, tie.from, tie.to).unwrap().unwrap();
+        let found: Vec<_> = table.taps().iter().map(|t| t.lo).collect();
+        assert_eq!(found, tie.positions, "{} to {}, {}", tie.from, tie.to, tie.library);
+        assert!(table.taps().iter().all(|t| t.hi == t.lo && t.weight == 0.0));
     }
 }

@@ -30,7 +30,7 @@ impl JobOptions {
 }
 
 /// Everything that was asked for and that the outputs depend on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Settings {
     /// How to segment.
     pub segment: SegmentOptions,

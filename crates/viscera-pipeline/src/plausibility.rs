@@ -92,6 +92,8 @@ mod tests {
             std_hu: Some(1.0),
             centroid_mm: Some([right, 0.0, 0.0]),
             touches_border: false,
+            confidence: None,
+            entropy: None,
         }
     }
 

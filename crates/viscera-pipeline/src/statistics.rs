@@ -24,6 +24,12 @@ pub struct Organ {
     pub centroid_mm: Option<[f64; 3]>,
     /// Whether it reaches the outermost voxels of the scan, so that more of it may lie outside.
     pub touches_border: bool,
+    /// Mean probability of the class over the voxels that its network gave to it, 0 to 1; on the network's grid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// Mean entropy there, from 0 (certain) to 1 (no idea).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entropy: Option<f64>,
 }
 
 /// Sums over the voxels of one label.
@@ -60,6 +66,8 @@ impl Sums {
             std_hu: found.then(|| (self.squares / n - mean * mean).max(0.0).sqrt()),
             centroid_mm: found.then(|| grid.world_of(self.index.map(|sum| sum as f64 / n))),
             touches_border: self.border,
+            confidence: None,
+            entropy: None,
         }
     }
 }

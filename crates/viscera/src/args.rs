@@ -85,6 +85,15 @@ pub(crate) struct SegmentArgs {
     #[arg(long, value_name = "K")]
     pub(crate) volume: Option<usize>,
 
+    /// Mirror each input along the axes that the recipe names (all three where it names none), and average; or do not.
+    /// [default: as the recipe says]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) tta: Option<TtaKind>,
+
+    /// Step of sliding windows in patches, above 0 and at most 1 [default: as the recipe says].
+    #[arg(long, value_name = "STEP")]
+    pub(crate) step_size: Option<f64>,
+
     /// Segment scans whose intensities are plainly not Hounsfield units, with a warning.
     #[arg(long)]
     pub(crate) allow_non_hu: bool,
@@ -127,6 +136,24 @@ pub(crate) enum ProgressMode {
     Json,
     /// Nothing but warnings and errors.
     None,
+}
+
+/// Mirroring at test time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TtaKind {
+    /// Each input as it is.
+    None,
+    /// The average over mirrored inputs.
+    Mirror,
+}
+
+impl From<TtaKind> for viscera_pipeline::Tta {
+    fn from(kind: TtaKind) -> Self {
+        match kind {
+            TtaKind::None => Self::None,
+            TtaKind::Mirror => Self::Mirror,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -108,9 +108,7 @@ impl Batch {
                 finished.push(found);
                 continue;
             }
-            let facts = scan
-                .facts
-                .and_then(|(_, facts)| estimate(segmenter.model(), &facts, threads));
+            let facts = scan.facts.and_then(|(_, facts)| estimate(&segmenter, &facts, threads));
             queue.push(Queued {
                 case: scan.case,
                 estimate: facts.and_then(|estimate| within(estimate, options.max_memory)),

@@ -45,6 +45,8 @@ pub(super) fn run(args: SegmentArgs, printer: &Printer) -> anyhow::Result<Outcom
     let options = SegmentOptions {
         roi_subset: args.roi_subset,
         allow_non_hu: args.allow_non_hu,
+        tta: args.tta.map(Into::into),
+        step_size: args.step_size,
     };
     let segmenter = Segmenter::new(super::models().load(&args.model)?, &options)?;
     let options = BatchOptions {
