@@ -41,7 +41,7 @@ mod warning;
 pub use atomic::{atomic_write, remove_file, remove_stale, write_json};
 pub use dataset::{Annotations, Case, Classes, Dataset, DatasetJson, LabelIds, Split, class_colour};
 pub use error::{DatasetFault, IoError, NiftiFault};
-pub use inputs::{InputCase, case_name, expand_inputs};
+pub use inputs::{InputCase, case_name, expand_inputs, with_list};
 pub use mapped::MappedFile;
 pub use nifti::{
     Image, ImageFacts, NiftiVersion, ReadImage, ReadOptions, SourceHeader, image_facts, image_files, read_image,

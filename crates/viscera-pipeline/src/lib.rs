@@ -1,10 +1,12 @@
 //! From a CT to organ masks: recipes, stages, post-processing, report.
 
+pub mod batch;
 mod check;
 mod confidence;
 mod crop;
 mod decide;
 mod error;
+mod estimate;
 mod grid;
 mod hash;
 mod inspect;
@@ -34,6 +36,7 @@ pub use check::not_hounsfield;
 pub use confidence::{Confidence, ConfidenceMeter};
 pub use decide::Decision;
 pub use error::PipelineError;
+pub use estimate::{Estimate, estimate};
 pub use inspect::{Inspection, inspect};
 pub use job::{GridFacts, JobOptions, Manifest, ModelFacts, Settings, segment_case, write_statistics};
 pub use localise::{Localised, Roi};

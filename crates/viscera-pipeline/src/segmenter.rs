@@ -211,6 +211,11 @@ impl Segmenter {
         &self.model
     }
 
+    /// The recipe's stages as they are run, in the order of the model's networks.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = &Stage> {
+        self.stages.iter().map(|ready| &ready.stage)
+    }
+
     /// Segments a scan that was read from a file; the file's oddities go into the report.
     ///
     /// # Errors
