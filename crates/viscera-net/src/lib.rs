@@ -9,6 +9,7 @@ mod executor;
 mod graph;
 mod shape;
 mod tensor;
+mod values;
 mod weights;
 
 pub use count::Counts;
@@ -20,4 +21,5 @@ pub use graph::{
 };
 pub use shape::Shapes;
 pub use tensor::Tensor;
-pub use weights::{Storage, StoredTensor, Weights};
+pub use values::{SharedBytes, Storage, Values};
+pub use weights::{StoredTensor, WeightFile, Weights};
