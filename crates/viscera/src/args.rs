@@ -11,7 +11,7 @@ use viscera_metrics::Metric;
     version,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 all well, 1 finished with failed cases, 2 usage or configuration, \
-                  3 input that cannot be used, 4 device or memory."
+                  3 input that cannot be used, 4 device or memory, 130 interrupted."
 )]
 pub(crate) struct Args {
     /// Print results as JSON, for programs.

@@ -116,6 +116,9 @@ impl<'a> Reporter<'a> {
 
     fn announce(&self, scans: usize, stored: usize, cost: Cost) {
         let s = if scans == 1 { "" } else { "s" };
+        if self.cases == 0 {
+            self.printer.note("this part has no scans");
+        }
         if stored > 0 {
             self.printer
                 .note(format!("{stored} of {} scans are finished", self.cases));
