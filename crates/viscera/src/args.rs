@@ -90,6 +90,10 @@ pub(crate) struct SegmentArgs {
     #[arg(long, value_name = "KIND")]
     pub(crate) tta: Option<TtaKind>,
 
+    /// Write probabilities too, on the scan's grid, in steps of 1/255.
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) probabilities: Option<ProbabilitiesOf>,
+
     /// Step of sliding windows in patches, above 0 and at most 1 [default: as the recipe says].
     #[arg(long, value_name = "STEP")]
     pub(crate) step_size: Option<f64>,
@@ -136,6 +140,24 @@ pub(crate) enum ProgressMode {
     Json,
     /// Nothing but warnings and errors.
     None,
+}
+
+/// Whose probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProbabilitiesOf {
+    /// Of the class (or background) that won each voxel: one file.
+    Winner,
+    /// Of every class: a file each.
+    All,
+}
+
+impl From<ProbabilitiesOf> for viscera_pipeline::ProbabilityKind {
+    fn from(of: ProbabilitiesOf) -> Self {
+        match of {
+            ProbabilitiesOf::Winner => Self::Winner,
+            ProbabilitiesOf::All => Self::All,
+        }
+    }
 }
 
 /// Mirroring at test time.
