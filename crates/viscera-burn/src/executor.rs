@@ -5,7 +5,7 @@ use crate::convert::{from_burn, to_burn, values};
 use crate::interpret::{Run, run};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor as BurnTensor, TensorData};
-use viscera_net::{Executor, Graph, NetError, Op, ParamId, Shapes, Tensor, Weights};
+use viscera_net::{Executor, Graph, NetError, Op, ParamId, Shapes, Tensor, Values, Weights};
 
 /// A graph with its weights on a device of Burn, which can be run and differentiated.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ impl<B: AutodiffBackend> BurnExecutor<B> {
 }
 
 fn upload<B: AutodiffBackend>(weights: &Weights, device: &B::Device) -> Vec<BurnTensor<B::InnerBackend, 1>> {
-    let tensor = |values: &Vec<f32>| {
-        let data = TensorData::new(values.clone(), [values.len()]);
+    let tensor = |values: &Values| {
+        let data = TensorData::new(values.to_vec(), [values.len()]);
         BurnTensor::from_data(data, device)
     };
     weights.values.iter().map(tensor).collect()

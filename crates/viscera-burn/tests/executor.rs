@@ -138,14 +138,14 @@ fn new_parameters_are_checked_and_used() {
     let y = g.conv("conv", x, 1, [1; 3], [1; 3], true, 0.0);
     let mut executor = executor(&g.finish(vec![y]));
     let weights = Weights {
-        values: vec![vec![2.0], vec![1.0]],
+        values: vec![vec![2.0].into(), vec![1.0].into()],
     };
     executor.set_parameters(&weights).unwrap();
     assert_eq!(executor.parameters(), &weights);
     let input = Tensor::new([1, 1, 1, 1, 2], vec![3.0, -1.0]).unwrap();
     assert_eq!(executor.infer(&input).unwrap()[0].data(), [7.0, -1.0]);
     let short = Weights {
-        values: vec![vec![2.0], vec![]],
+        values: vec![vec![2.0].into(), vec![].into()],
     };
     assert!(executor.set_parameters(&short).is_err());
     assert_eq!(executor.parameters(), &weights);

@@ -82,7 +82,7 @@ fn check_with(graph: &Graph, input: &Tensor, mut weights: Weights, gradient_tole
                 assert_close(&what, found, expected, gradient_tolerance);
             }
         }
-        for value in weights.values.iter_mut().flatten() {
+        for value in weights.values.iter_mut().flat_map(|v| v.iter_mut()) {
             *value *= 0.9;
         }
     }

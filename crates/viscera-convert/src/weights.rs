@@ -5,11 +5,11 @@
 
 use crate::ConvertError;
 use crate::pickle::Checkpoint;
-use safetensors::SafeTensors;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use viscera_io::MappedFile;
-use viscera_net::{Graph, NetError, Storage, Weights};
+use viscera_net::{Graph, NetError, Storage, WeightFile, Weights};
 
 /// Longest header of a safetensors file.
 const MAX_HEADER: u64 = 16 << 20;
@@ -70,21 +70,22 @@ pub fn read_safetensors(path: &Path, graph: Option<Graph>) -> Result<(Graph, Wei
             format!("a header of {header} bytes; no network needs that"),
         ));
     }
-    let tensors = SafeTensors::deserialize(&file).map_err(NetError::from)?;
+    let file = WeightFile::new(Arc::new(file))?;
     let graph = match graph {
         Some(graph) => graph,
         None => {
-            let (_, metadata) = SafeTensors::read_metadata(&file).map_err(NetError::from)?;
-            let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY_GRAPH));
-            let text = text.ok_or_else(|| wrong(path, "the file has no graph; give one, or a recipe".to_owned()))?;
+            let text = file
+                .entry(KEY_GRAPH)
+                .ok_or_else(|| wrong(path, "the file has no graph; give one, or a recipe".to_owned()))?;
             serde_json::from_str(text).map_err(|e| wrong(path, format!("its graph: {e}")))?
         }
     };
     graph.check()?;
-    let weights = Weights::from_safetensors(&tensors, &graph, "")?;
-    let unused = |name: &&str| !graph.params.iter().any(|p| p.name == **name);
-    if tensors.len() != graph.params.len() {
-        let name = tensors.names().into_iter().find(unused).unwrap_or_default().to_owned();
+    let weights = file.weights(&graph, "")?;
+    let names = file.names();
+    if names.len() != graph.params.len() {
+        let unused = |name: &String| !graph.params.iter().any(|p| p.name == *name);
+        let name = names.into_iter().find(unused).unwrap_or_default();
         return Err(wrong(
             path,
             format!("has \"{name}\", which the network {} does not use", graph.name),

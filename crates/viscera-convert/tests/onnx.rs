@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use viscera_convert::onnx::{self, ExportOptions};
 use viscera_engine::Engine;
 use viscera_net::builders::{Architecture, networks};
-use viscera_net::{Activation, Graph, Node, NodeId, Op, ParamId, Tensor, Weights};
+use viscera_net::{Activation, Graph, Node, NodeId, Op, ParamId, Tensor, Values, Weights};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/onnx")
@@ -157,7 +157,7 @@ fn random(graph: &Graph) -> Weights {
 }
 
 /// Each node without names: its operation with values in the place of parameters, and what it reads.
-type Bare = (Op, Vec<Vec<f32>>, Vec<Vec<usize>>, Vec<NodeId>);
+type Bare = (Op, Vec<Values>, Vec<Vec<usize>>, Vec<NodeId>);
 
 fn bare(graph: &Graph, weights: &Weights) -> (Vec<Bare>, Vec<NodeId>) {
     // What no output needs is left out of an import: a head for training only.

@@ -10,6 +10,7 @@ mod graph;
 mod head;
 mod shape;
 mod tensor;
+mod values;
 mod weights;
 
 pub use count::Counts;
@@ -21,4 +22,5 @@ pub use graph::{
 };
 pub use shape::Shapes;
 pub use tensor::Tensor;
-pub use weights::{Storage, StoredTensor, Weights};
+pub use values::{SharedBytes, Storage, Values};
+pub use weights::{StoredTensor, WeightFile, Weights};

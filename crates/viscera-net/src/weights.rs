@@ -1,27 +1,19 @@
 //! The values of a graph's parameters, and their file form (safetensors, f32 or bf16).
 
-use crate::{Graph, Init, NetError};
+use crate::{Graph, Init, NetError, SharedBytes, Storage, Values};
 use half::bf16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// One array per parameter of a graph, in the graph's order, each in the layout of [`crate::Param::shape`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Weights {
     /// The arrays.
-    pub values: Vec<Vec<f32>>,
-}
-
-/// How weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    /// Four bytes, exact.
-    F32,
-    /// Two bytes, rounded to nearest even.
-    Bf16,
+    pub values: Vec<Values>,
 }
 
 impl Weights {
@@ -33,7 +25,7 @@ impl Weights {
             .params
             .iter()
             .map(|param| match param.init {
-                Init::Constant(value) => vec![value; param.len()],
+                Init::Constant(value) => vec![value; param.len()].into(),
                 Init::HeNormal { fan_in, slope } => {
                     let std = (2.0 / ((1.0 + slope * slope) * fan_in as f32)).sqrt();
                     (0..param.len()).map(|_| std * normal(&mut rng)).collect()
@@ -90,61 +82,75 @@ impl Weights {
             })
             .collect()
     }
+}
 
-    /// Reads the tensors whose names are `prefix` + parameter name.
+/// A safetensors file whose header was read and checked. Values are read when they are first needed, so the bytes must
+/// not change.
+#[derive(Clone)]
+pub struct WeightFile {
+    bytes: SharedBytes,
+    header: Metadata,
+    /// Where the tensors begin.
+    start: usize,
+}
+
+impl WeightFile {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// [`NetError::Safetensors`] when it is damaged, or its tensors do not fill the rest of the bytes exactly.
+    pub fn new(bytes: SharedBytes) -> Result<Self, NetError> {
+        let (length, header) = SafeTensors::read_metadata((*bytes).as_ref())?;
+        Ok(Self {
+            bytes,
+            header,
+            start: length + 8,
+        })
+    }
+
+    /// An entry of the file's metadata.
+    #[must_use]
+    pub fn entry(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Names of the tensors, in the order of their places.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.header.offset_keys()
+    }
+
+    /// The tensors whose names are `prefix` + parameter name.
     ///
     /// # Errors
     /// [`NetError::Parameter`] when one is missing, has another shape, or is neither f32 nor bf16.
-    pub fn from_safetensors(
-        file: &safetensors::SafeTensors<'_>,
-        graph: &Graph,
-        prefix: &str,
-    ) -> Result<Self, NetError> {
-        let values = graph
-            .params
-            .par_iter()
-            .map(|param| {
-                let name = format!("{prefix}{}", param.name);
-                let wrong = |reason: String| NetError::Parameter {
-                    name: name.clone(),
-                    reason,
-                };
-                let view = file
-                    .tensor(&name)
-                    .map_err(|_| wrong("missing in the weight file".to_owned()))?;
-                if view.shape() != param.shape {
-                    return Err(wrong(format!(
-                        "has shape {:?} in the weight file, the network needs {:?}",
-                        view.shape(),
-                        param.shape
-                    )));
-                }
-                decode(&view).ok_or_else(|| wrong(format!("is stored as {:?}; f32 and bf16 are read", view.dtype())))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { values })
-    }
-}
-
-fn decode(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    match view.dtype() {
-        Dtype::F32 => Some(
-            view.data()
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b))
-                .collect(),
-        ),
-        Dtype::BF16 => Some(
-            view.data()
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| bf16::from_le_bytes(*b).to_f32())
-                .collect(),
-        ),
-        _ => None,
+    pub fn weights(&self, graph: &Graph, prefix: &str) -> Result<Weights, NetError> {
+        let values = graph.params.iter().map(|param| {
+            let name = format!("{prefix}{}", param.name);
+            let wrong = |reason: String| NetError::Parameter {
+                name: name.clone(),
+                reason,
+            };
+            let found = self.header.info(&name);
+            let found = found.ok_or_else(|| wrong("missing in the weight file".to_owned()))?;
+            if found.shape != param.shape {
+                return Err(wrong(format!(
+                    "has shape {:?} in the weight file, the network needs {:?}",
+                    found.shape, param.shape
+                )));
+            }
+            let storage = match found.dtype {
+                Dtype::F32 => Storage::F32,
+                Dtype::BF16 => Storage::Bf16,
+                other => return Err(wrong(format!("is stored as {other:?}; f32 and bf16 are read"))),
+            };
+            let (first, end) = found.data_offsets;
+            let range = self.start + first..self.start + end;
+            Ok(Values::stored(Arc::clone(&self.bytes), range, storage))
+        });
+        Ok(Weights {
+            values: values.collect::<Result<_, _>>()?,
+        })
     }
 }
 

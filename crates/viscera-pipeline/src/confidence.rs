@@ -32,24 +32,51 @@ pub struct ConfidenceMeter<'a> {
 
 /// What the values of a slab are.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
+    /// Logits, each channel for itself.
     Sigmoid,
+    /// Logits of all channels together.
     Softmax,
+    /// Probabilities already.
     Probabilities,
+}
+
+impl Kind {
+    /// What a stage's networks give.
+    pub(crate) fn of(inference: &Inference) -> Self {
+        match (inference.activation, inference.average) {
+            (Activation::Sigmoid, _) => Self::Sigmoid,
+            (Activation::Softmax, Average::Logits) => Self::Softmax,
+            (Activation::Softmax, Average::Probabilities) => Self::Probabilities,
+        }
+    }
+
+    /// Makes the values of one voxel probabilities, in place.
+    pub(crate) fn probabilities(self, values: &mut [f32]) {
+        match self {
+            Self::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+            Self::Softmax => {
+                let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                values.iter_mut().for_each(|v| *v = (*v - greatest).exp());
+                scale_to_one(values);
+            }
+            Self::Probabilities => scale_to_one(values),
+        }
+    }
+}
+
+fn scale_to_one(values: &mut [f32]) {
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|v| *v /= sum);
 }
 
 impl<'a> ConfidenceMeter<'a> {
     /// Nothing gathered yet.
     #[must_use]
     pub fn new(inference: &Inference, decision: &'a Decision) -> Self {
-        let kind = match (inference.activation, inference.average) {
-            (Activation::Sigmoid, _) => Kind::Sigmoid,
-            (Activation::Softmax, Average::Logits) => Kind::Softmax,
-            (Activation::Softmax, Average::Probabilities) => Kind::Probabilities,
-        };
         Self {
             decision,
-            kind,
+            kind: Kind::of(inference),
             sums: BTreeMap::new(),
         }
     }
@@ -103,19 +130,12 @@ impl<'a> ConfidenceMeter<'a> {
 impl Kind {
     /// Probability of the greatest value, and entropy as a share of the greatest possible. Changes the values.
     fn measure(self, values: &mut [f32]) -> (f32, f32) {
-        let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        self.probabilities(values);
+        let top = values.iter().copied().fold(0.0, f32::max);
         match self {
-            Self::Sigmoid => {
-                let p = 1.0 / (1.0 + (-greatest).exp());
-                (p, (surprise(p) + surprise(1.0 - p)) / 2f32.ln())
-            }
+            Self::Sigmoid => (top, (surprise(top) + surprise(1.0 - top)) / 2f32.ln()),
             Self::Softmax | Self::Probabilities => {
-                if self == Self::Softmax {
-                    values.iter_mut().for_each(|v| *v = (*v - greatest).exp());
-                }
-                let sum: f32 = values.iter().sum();
-                let top = values.iter().copied().fold(0.0, f32::max) / sum;
-                let entropy: f32 = values.iter().map(|v| surprise(v / sum)).sum();
+                let entropy: f32 = values.iter().map(|p| surprise(*p)).sum();
                 (top, entropy / (values.len() as f32).ln())
             }
         }

@@ -339,3 +339,208 @@ fn forget(sums: &mut [f32], stored: usize, slices: usize, plane: usize) {
         channel[kept..].fill(0.0);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Recipe;
+    use crate::recipe::{PatchWeights, Role};
+    use viscera_image::LabelTable;
+    use viscera_net::Weights;
+
+    const RECIPE: &str = r#"
+[recipe]
+name = "tiny"
+labels = "flare13"
+modality = "ct"
+[[stage]]
+id = "s"
+role = "segment"
+classes = ["liver", "spleen"]
+resample = { spacing_mm = [1, 1, 1], image = { method = "torch", order = 1 }, logits = { method = "torch", order = 1 } }
+normalise = { channels = [{ scheme = "none" }] }
+inference = { mode = "sliding_window", activation = "softmax", window = { patch = [8, 6, 4], step = 0.5, weights = "gaussian" } }
+[stage.network]
+arch = "plain_unet"
+features = [4, 4]
+kernels = [[3, 3, 3], [3, 3, 3]]
+strides = [[1, 1, 1], [2, 2, 2]]
+depths = [1, 1]
+decoder_depths = [1]
+conv_bias = true
+norm_eps = 1e-5
+norm_affine = true
+slope = 0.01
+dropout = 0.0
+deep_supervision = true
+"#;
+
+    fn stage() -> Stage {
+        let stage = Recipe::parse(RECIPE, "tiny").unwrap().stages.remove(0);
+        assert_eq!(stage.role, Role::Segment);
+        stage
+    }
+
+    fn engines(stage: &Stage, folds: u64) -> Vec<Engine> {
+        let classes = stage.table(&LabelTable::flare13()).unwrap().entries().len() + 1;
+        let graph = stage.network.graph(1, classes).unwrap();
+        let graph = stage.inference_graph(&graph).unwrap();
+        (0..folds)
+            .map(|seed| Engine::new(&graph, &Weights::init(&graph, seed)).unwrap())
+            .collect()
+    }
+
+    fn input(shape: [usize; 3]) -> Tensor {
+        let [z, y, x] = shape;
+        let values = (0..z * y * x).map(|i| ((i * 2_654_435_761) >> 9 & 255) as f32 / 128.0 - 1.0);
+        Tensor::new([1, 1, z, y, x], values.collect()).unwrap()
+    }
+
+    /// All slabs in one tensor.
+    fn collected(stage: &Stage, engines: &[Engine], input: &Tensor) -> Tensor {
+        let [z, y, x] = input.spatial();
+        let mut out = Tensor::zeros([1, 3, z, y, x]);
+        let mut next = 0;
+        let run = Predictor::new(stage, engines).run(input, &mut |slab| {
+            assert_eq!(slab.start(), next);
+            next += slab.slices();
+            for c in 0..3 {
+                for i in 0..slab.slices() {
+                    let at = ((c * z) + slab.start() + i) * y * x;
+                    out.data_mut()[at..][..y * x].copy_from_slice(slab.plane(c, i));
+                }
+            }
+            Ok(())
+        });
+        run.unwrap();
+        assert_eq!(next, z);
+        out
+    }
+
+    /// As nnU-Net does it, voxel by voxel, in double precision.
+    fn plain(stage: &Stage, engines: &[Engine], input: &Tensor) -> Vec<f64> {
+        let window = stage.inference.window.unwrap();
+        let inner = input.spatial();
+        let (shape, first) = padding(inner, window.patch).unwrap_or((inner, [0; 3]));
+        let padded = pad(input, shape, first);
+        let starts: Vec<Vec<usize>> = (0..3)
+            .map(|a| positions(shape[a], window.patch[a], window.step))
+            .collect();
+        let gauss = |a: usize, i: usize| match window.weights {
+            PatchWeights::Uniform => 1.0,
+            PatchWeights::Gaussian => {
+                let sigma = window.patch[a] as f64 / 8.0;
+                (-0.5 * ((i as f64 - (window.patch[a] / 2) as f64) / sigma).powi(2)).exp()
+            }
+        };
+        let voxels = shape.iter().product::<usize>();
+        let (mut sums, mut weights) = (vec![0.0; 3 * voxels], vec![0.0; voxels]);
+        let flips = mirrors(&stage.inference.mirror);
+        for (&z0, (&y0, &x0)) in starts[0].iter().flat_map(|z| {
+            let pairs = starts[1].iter().flat_map(|y| starts[2].iter().map(move |x| (y, x)));
+            pairs.map(move |pair| (z, pair))
+        }) {
+            let patch = cut(&padded, [z0, y0, x0], window.patch);
+            let mut mean = vec![0.0f64; 3 * window.patch.iter().product::<usize>()];
+            for engine in engines {
+                for &flip in &flips {
+                    let mut output = engine.run(&flipped(&patch, flip)).unwrap().remove(0);
+                    if stage.inference.average == Average::Probabilities {
+                        softmax(&mut output);
+                    }
+                    let output = flipped(&output, flip);
+                    mean.iter_mut()
+                        .zip(output.data())
+                        .for_each(|(m, v)| *m += f64::from(*v));
+                }
+            }
+            let [pz, py, px] = window.patch;
+            for (i, value) in mean.iter().enumerate() {
+                let (x, y, z, c) = (i % px, i / px % py, i / px / py % pz, i / px / py / pz);
+                let weight = gauss(0, z) * gauss(1, y) * gauss(2, x);
+                let at = ((z0 + z) * shape[1] + y0 + y) * shape[2] + x0 + x;
+                sums[c * voxels + at] += weight * value / (engines.len() * flips.len()) as f64;
+                if c == 0 {
+                    weights[at] += weight;
+                }
+            }
+        }
+        let mut out = Vec::new();
+        for c in 0..3 {
+            for z in first[0]..first[0] + inner[0] {
+                for y in first[1]..first[1] + inner[1] {
+                    for x in first[2]..first[2] + inner[2] {
+                        let at = (z * shape[1] + y) * shape[2] + x;
+                        out.push(sums[c * voxels + at] / weights[at]);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_streamed_window_is_the_plain_one() {
+        for (shape, mirror, folds, average, weights, step) in [
+            ([19, 13, 9], vec![], 1, Average::Logits, PatchWeights::Gaussian, 0.5),
+            ([8, 6, 4], vec![], 1, Average::Logits, PatchWeights::Gaussian, 0.5),
+            (
+                [5, 9, 3],
+                vec![Axis::X],
+                1,
+                Average::Logits,
+                PatchWeights::Gaussian,
+                0.5,
+            ),
+            (
+                [17, 5, 11],
+                vec![Axis::Z, Axis::Y, Axis::X],
+                2,
+                Average::Logits,
+                PatchWeights::Uniform,
+                1.0,
+            ),
+            (
+                [12, 7, 5],
+                vec![Axis::Y],
+                2,
+                Average::Probabilities,
+                PatchWeights::Uniform,
+                0.3,
+            ),
+        ] {
+            let mut stage = stage();
+            stage.inference.mirror = mirror;
+            stage.inference.average = average;
+            let window = stage.inference.window.as_mut().unwrap();
+            (window.weights, window.step) = (weights, step);
+            let (engines, input) = (engines(&stage, folds), input(shape));
+            let found = collected(&stage, &engines, &input);
+            let expected = plain(&stage, &engines, &input);
+            for (found, expected) in found.data().iter().zip(&expected) {
+                assert!(
+                    (f64::from(*found) - expected).abs() < 2e-5,
+                    "{shape:?}: {found} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn probabilities_below_the_floor_are_none() {
+        let mut stage = stage();
+        stage.inference.average = Average::Probabilities;
+        let (engines, input) = (engines(&stage, 1), input([9, 7, 5]));
+        let free = collected(&stage, &engines, &input);
+        stage.inference.floor = Some(0.3);
+        let found = collected(&stage, &engines, &input);
+        let mut cleared = 0;
+        for (found, free) in found.data().iter().zip(free.data()) {
+            assert_eq!(*found, if *free < 0.3 { 0.0 } else { *free });
+            cleared += usize::from(*found == 0.0);
+        }
+        assert!(cleared > 100);
+        let sums = (0..9 * 7 * 5).map(|i| (0..3).map(|c| free.channel(0, c)[i]).sum::<f32>());
+        assert!(sums.into_iter().all(|sum| (sum - 1.0).abs() < 1e-5));
+    }
+}

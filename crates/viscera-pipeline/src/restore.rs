@@ -16,7 +16,9 @@
 //! Other cells, those at borders and those with NaN or infinite corners, are interpolated. A test compares with the plain
 //! way, voxel for voxel.
 
+use crate::confidence::Kind;
 use crate::decide::Decision;
+use crate::probability::{ProbabilityKind, quantised};
 use crate::slab::Slab;
 use rayon::prelude::*;
 use viscera_image::{AxisTable, Tap};
@@ -39,6 +41,8 @@ pub struct Enlarger<'a> {
     decided: usize,
     /// The last network slice that came, channel after channel, and its place.
     last: Option<(Vec<f32>, usize)>,
+    /// Probabilities that are wanted too, map after map.
+    maps: Option<(ProbabilityKind, Kind, Vec<Vec<u8>>)>,
 }
 
 impl<'a> Enlarger<'a> {
@@ -52,7 +56,21 @@ impl<'a> Enlarger<'a> {
             labels: vec![0; voxels],
             decided: 0,
             last: None,
+            maps: None,
         }
+    }
+
+    /// Gives probabilities too, at every voxel of the labels' grid.
+    #[must_use]
+    pub(crate) fn with_probabilities(mut self, wanted: Option<ProbabilityKind>, kind: Kind) -> Self {
+        self.maps = wanted.map(|wanted| {
+            let count = match wanted {
+                ProbabilityKind::Winner => 1,
+                ProbabilityKind::All => self.decision.channels(),
+            };
+            (wanted, kind, vec![vec![0; self.labels.len()]; count])
+        });
+        self
     }
 
     /// Takes the next slab.
@@ -76,6 +94,12 @@ impl<'a> Enlarger<'a> {
         let plane = ys.len() * xs.len();
         let out = &mut self.labels[self.decided * plane..][..ready * plane];
         enlarge(&stack, [&taps, ys, xs], self.decision, out);
+        if let Some((wanted, kind, maps)) = &mut self.maps {
+            let maps = maps
+                .iter_mut()
+                .map(|map| &mut map[self.decided * plane..][..ready * plane]);
+            enlarge_probabilities(&stack, [&taps, ys, xs], (*wanted, *kind), maps.collect());
+        }
         self.decided += ready;
         if slab.slices() > 0 {
             let z = slab.slices() - 1;
@@ -88,6 +112,11 @@ impl<'a> Enlarger<'a> {
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
         self.labels
+    }
+
+    /// As [`Self::finish`], with the maps of probabilities that were asked for.
+    pub(crate) fn finish_with_probabilities(self) -> (Vec<u8>, Vec<Vec<u8>>) {
+        (self.labels, self.maps.map(|(_, _, maps)| maps).unwrap_or_default())
     }
 }
 
@@ -150,6 +179,63 @@ fn enlarge(logits: &Stack<'_>, [zs, ys, xs]: [&[Tap]; 3], decision: &Decision, l
                             .chunks_exact(nx)
                             .map(|line| lerp(line[x.lo], line[x.hi], x.weight));
                         *label = decision.label(along_x);
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// Probabilities of the enlarged logits: of every channel, or of the greatest alone.
+fn enlarge_probabilities(
+    logits: &Stack<'_>,
+    [zs, ys, xs]: [&[Tap]; 3],
+    (wanted, kind): (ProbabilityKind, Kind),
+    maps: Vec<&mut [u8]>,
+) {
+    let [ny, nx] = logits.slab.plane_shape();
+    let channels = logits.slab.channels();
+    let plane = ys.len() * xs.len();
+    // Slice by slice, the same slice of every map.
+    let mut slices: Vec<Vec<&mut [u8]>> = Vec::new();
+    slices.resize_with(zs.len(), Vec::new);
+    for map in maps {
+        for (slice, part) in slices.iter_mut().zip(map.chunks_mut(plane.max(1))) {
+            slice.push(part);
+        }
+    }
+    slices.into_par_iter().zip(zs).for_each_init(
+        || Slice {
+            values: vec![0.0; channels * ny * nx],
+            row: vec![0.0; channels * nx],
+        },
+        |slice, (mut out, z)| {
+            slice.fill(logits, *z);
+            let mut values = vec![0.0f32; channels];
+            for (y, tap) in ys.iter().enumerate() {
+                slice.fill_row(*tap, ny, nx);
+                for (x, tap) in xs.iter().enumerate() {
+                    for (value, line) in values.iter_mut().zip(slice.row.chunks_exact(nx)) {
+                        *value = lerp(line[tap.lo], line[tap.hi], tap.weight);
+                    }
+                    kind.probabilities(&mut values);
+                    let at = y * xs.len() + x;
+                    match wanted {
+                        ProbabilityKind::Winner => {
+                            let greatest = values.iter().copied().fold(0.0, f32::max);
+                            // With sigmoids the background is what no class is.
+                            let winner = if kind == Kind::Sigmoid {
+                                greatest.max(1.0 - greatest)
+                            } else {
+                                greatest
+                            };
+                            out[0][at] = quantised(winner);
+                        }
+                        ProbabilityKind::All => {
+                            for (out, value) in out.iter_mut().zip(&values) {
+                                out[at] = quantised(*value);
+                            }
+                        }
                     }
                 }
             }

@@ -1,12 +1,13 @@
 //! The whole way from a scan to its label map.
 
-use crate::confidence::{Confidence, ConfidenceMeter};
+use crate::confidence::{Confidence, ConfidenceMeter, Kind};
 use crate::decide::Decision;
 use crate::localise::Localised;
 use crate::plausibility::look_over;
 use crate::postprocess::{Removed, clean};
 use crate::predict::Predictor;
 use crate::prepare::{NetworkInput, Oriented, network_error};
+use crate::probability::{Gathered, ProbabilityKind, ProbabilityMap};
 use crate::recipe::{Axis, Modality, Restore, Role, Stage, subset};
 use crate::restore::Enlarger;
 use crate::statistics::{Organ, measure};
@@ -31,6 +32,8 @@ pub struct SegmentOptions {
     pub tta: Option<Tta>,
     /// Step of every sliding window in patches, 0 < s ≤ 1; as the recipe says without.
     pub step_size: Option<f64>,
+    /// Probabilities to give beside the labels: before clean-up, for all of the model's classes.
+    pub probabilities: Option<ProbabilityKind>,
 }
 
 /// Mirroring at test time.
@@ -72,6 +75,8 @@ pub struct Segmentation {
     pub table: LabelTable,
     /// How it came about, and what it shows.
     pub report: Report,
+    /// Probabilities that were asked for, on the scan's own grid.
+    pub probabilities: Vec<ProbabilityMap>,
 }
 
 /// How a label map came about, and what it shows.
@@ -256,6 +261,7 @@ impl Segmenter {
         let mut located: BTreeMap<&str, Localised> = BTreeMap::new();
         let mut removed = Vec::new();
         let mut confidence: BTreeMap<u8, Confidence> = BTreeMap::new();
+        let mut gathered = Gathered::new(&grid);
         let mut merged: Option<(LabelMap, RoiReport)> = None;
         for ready in &self.stages {
             let (stage, id) = (&ready.stage, &ready.stage.id);
@@ -276,7 +282,7 @@ impl Segmenter {
             let tensor = std::mem::replace(&mut input.tensor, Tensor::zeros([0; 5]));
             match stage.role {
                 Role::Localise => {
-                    let labels = ready.labels_on_grid(&tensor, &mut |_| ())?;
+                    let labels = ready.labels_on_grid(&tensor)?;
                     clock.step(format!("{id}.network"));
                     let found = Localised::new(labels, &input, stage, &ready.classes)?;
                     removed.extend(found.removed.iter().cloned());
@@ -287,11 +293,26 @@ impl Segmenter {
                     let Found {
                         mut labels,
                         confidence: sure,
+                        probabilities,
                         restore_seconds,
-                    } = ready.labels(&tensor, &input)?;
+                    } = ready.labels(&tensor, &input, self.options.probabilities)?;
                     confidence.extend(sure);
                     clock.step(format!("{id}.network"));
                     clock.split(format!("{id}.restore"), restore_seconds);
+                    match self.options.probabilities {
+                        None => {}
+                        Some(ProbabilityKind::Winner) => {
+                            for map in &probabilities {
+                                gathered.winner(map, &labels, &input.part)?;
+                            }
+                        }
+                        Some(ProbabilityKind::All) => {
+                            let background = probabilities.len() - ready.classes.entries().len();
+                            for (class, map) in ready.classes.entries().iter().zip(&probabilities[background..]) {
+                                gathered.class(&class.name, map, &input.part)?;
+                            }
+                        }
+                    }
                     removed.extend(clean(&mut labels, stage, &ready.classes)?);
                     clock.step(format!("{id}.postprocess"));
                     let roi = RoiReport::new(input.part, grid.spacing, fallback);
@@ -314,6 +335,7 @@ impl Segmenter {
         if self.kept != *self.model.labels() {
             keep_only(&mut labels, &self.kept);
         }
+        let probabilities = gathered.finish(&trace)?;
         let labels = trace.restore(labels)?;
         clock.step("return");
         let mut organs = measure(scan, &labels, &self.kept)?;
@@ -336,6 +358,7 @@ impl Segmenter {
             labels,
             table: self.kept.clone(),
             report,
+            probabilities,
         })
     }
 
@@ -353,16 +376,16 @@ impl Segmenter {
 struct Found {
     labels: LabelMap,
     confidence: BTreeMap<u8, Confidence>,
+    probabilities: Vec<Volume<u8>>,
     restore_seconds: f64,
 }
 
 impl Ready {
-    /// The labels of an input on the network's own grid; `also` sees every slab.
-    fn labels_on_grid(&self, input: &Tensor, also: &mut dyn FnMut(&crate::Slab<'_>)) -> Result<Vec<u8>, PipelineError> {
+    /// The labels of an input on the network's own grid.
+    fn labels_on_grid(&self, input: &Tensor) -> Result<Vec<u8>, PipelineError> {
         let decision = Decision::new(&self.stage.inference, &self.classes);
         let mut labels = Vec::with_capacity(input.spatial().iter().product());
         Predictor::new(&self.stage, &self.engines).run(input, &mut |slab| {
-            also(slab);
             labels.extend(decision.slab_labels(slab));
             Ok(())
         })?;
@@ -370,35 +393,43 @@ impl Ready {
     }
 
     /// The labels of an input at the scan's resolution, over the part that it shows, and how sure the networks are.
-    fn labels(&self, tensor: &Tensor, input: &NetworkInput) -> Result<Found, PipelineError> {
+    fn labels(
+        &self,
+        tensor: &Tensor,
+        input: &NetworkInput,
+        wanted: Option<ProbabilityKind>,
+    ) -> Result<Found, PipelineError> {
         let decision = Decision::new(&self.stage.inference, &self.classes);
         let mut meter = ConfidenceMeter::new(&self.stage.inference, &decision);
         let shape = input.geometry.shape;
+        let tables = input.grid.back(&self.stage, shape)?;
+        let enlarger = Enlarger::new(&tables, &decision);
+        let mut enlarger = enlarger.with_probabilities(wanted, Kind::of(&self.stage.inference));
+        // Where labels are enlarged instead of logits, these are enlarged for their probabilities alone.
+        let by_labels = self.stage.inference.restore == Restore::Labels;
+        let mut small = Vec::new();
         let mut restore_seconds = 0.0;
-        let labels = match self.stage.inference.restore {
-            Restore::Logits => {
-                let tables = input.grid.back(&self.stage, shape)?;
-                let mut enlarger = Enlarger::new(&tables, &decision);
-                Predictor::new(&self.stage, &self.engines).run(tensor, &mut |slab| {
-                    let begin = Instant::now();
-                    meter.push(slab);
-                    enlarger.push(slab);
-                    restore_seconds += begin.elapsed().as_secs_f64();
-                    Ok(())
-                })?;
-                enlarger.finish()
+        Predictor::new(&self.stage, &self.engines).run(tensor, &mut |slab| {
+            let begin = Instant::now();
+            meter.push(slab);
+            if by_labels {
+                small.extend(decision.slab_labels(slab));
             }
-            Restore::Labels => {
-                let small = self.labels_on_grid(tensor, &mut |slab| meter.push(slab))?;
-                let begin = Instant::now();
-                let labels = picked(&small, input.grid.shape, &input.grid.nearest(shape)?);
-                restore_seconds += begin.elapsed().as_secs_f64();
-                labels
+            if !by_labels || wanted.is_some() {
+                enlarger.push(slab);
             }
-        };
+            restore_seconds += begin.elapsed().as_secs_f64();
+            Ok(())
+        })?;
+        let (mut labels, maps) = enlarger.finish_with_probabilities();
+        if by_labels {
+            labels = picked(&small, input.grid.shape, &input.grid.nearest(shape)?);
+        }
+        let volume = |values| Volume::new(input.geometry.clone(), values);
         Ok(Found {
-            labels: Volume::new(input.geometry.clone(), labels)?,
+            labels: volume(labels)?,
             confidence: meter.finish(),
+            probabilities: maps.into_iter().map(volume).collect::<Result<_, _>>()?,
             restore_seconds,
         })
     }

@@ -105,7 +105,7 @@ fn nothing_localised_means_the_whole_scan_and_a_warning() {
     // Zero weights give a probability of one half everywhere, below the coarse threshold.
     let model = model(0.8);
     let zeros = |graph: &viscera_net::Graph| Weights {
-        values: graph.params.iter().map(|p| vec![0.0; p.len()]).collect(),
+        values: graph.params.iter().map(|p| vec![0.0; p.len()].into()).collect(),
     };
     let weights: BTreeMap<String, Weights> = model
         .networks()

@@ -5,12 +5,12 @@
 //! n are functions of the seed and their numbers.
 
 use crate::{Optimizer, TrainError};
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use viscera_io::atomic_write;
-use viscera_net::{Graph, Storage, Weights};
+use viscera_net::{Graph, Storage, Values, WeightFile, Weights};
 
 const KEY: &str = "viscera.checkpoint";
 
@@ -42,7 +42,9 @@ pub(crate) struct State {
 impl State {
     /// Writes the state; an older file stays whole until the new one is.
     pub(crate) fn save(&self, graph: &Graph, path: &Path) -> Result<(), TrainError> {
-        let moments = |values: &Vec<Vec<f32>>| Weights { values: values.clone() };
+        let moments = |values: &[Vec<f32>]| Weights {
+            values: values.iter().cloned().map(Values::from).collect(),
+        };
         let mut tensors = self.weights.to_tensors(graph, "weights/", Storage::F32);
         tensors.extend(moments(&self.optimizer.first).to_tensors(graph, "first/", Storage::F32));
         if self.optimizer.has_second() {
@@ -56,17 +58,17 @@ impl State {
 
     /// Reads a state into a fresh one, whose optimiser and average say what there must be.
     pub(crate) fn load(mut self, graph: &Graph, path: &Path) -> Result<Self, TrainError> {
-        let bytes = std::fs::read(path).map_err(TrainError::file(path))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| TrainError::content(path, e))?;
-        let counters = counters(&bytes, path)?;
+        let file = open(path)?;
+        let counters = counters(&file, path)?;
         if counters.settings != self.counters.settings {
             return Err(TrainError::content(path, "belongs to a run with other settings"));
         }
-        let read = |prefix| Weights::from_safetensors(&file, graph, prefix).map_err(|e| TrainError::content(path, e));
+        let read = |prefix| file.weights(graph, prefix).map_err(|e| TrainError::content(path, e));
+        let moments = |weights: Weights| weights.values.iter().map(|v| v.to_vec()).collect();
         self.weights = read("weights/")?;
-        self.optimizer.first = read("first/")?.values;
+        self.optimizer.first = moments(read("first/")?);
         if self.optimizer.has_second() {
-            self.optimizer.second = read("second/")?.values;
+            self.optimizer.second = moments(read("second/")?);
         }
         if self.average.is_some() {
             self.average = Some(read("average/")?);
@@ -89,17 +91,22 @@ pub(crate) fn save_weights(
 
 /// Reads the weights of any checkpoint.
 pub(crate) fn load_weights(graph: &Graph, path: &Path) -> Result<(Weights, Counters), TrainError> {
-    let bytes = std::fs::read(path).map_err(TrainError::file(path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| TrainError::content(path, e))?;
-    let weights = Weights::from_safetensors(&file, graph, "weights/").map_err(|e| TrainError::content(path, e))?;
-    Ok((weights, counters(&bytes, path)?))
+    let file = open(path)?;
+    let weights = file
+        .weights(graph, "weights/")
+        .map_err(|e| TrainError::content(path, e))?;
+    Ok((weights, counters(&file, path)?))
 }
 
-fn counters(bytes: &[u8], path: &Path) -> Result<Counters, TrainError> {
+/// Read whole: the next checkpoint may be written while the weights of this one are in use.
+fn open(path: &Path) -> Result<WeightFile, TrainError> {
+    let bytes = std::fs::read(path).map_err(TrainError::file(path))?;
+    WeightFile::new(Arc::new(bytes)).map_err(|e| TrainError::content(path, e))
+}
+
+fn counters(file: &WeightFile, path: &Path) -> Result<Counters, TrainError> {
     let wrong = |e: String| TrainError::content(path, e);
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| wrong(e.to_string()))?;
-    let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
-    let text = text.ok_or_else(|| wrong("is no checkpoint".to_owned()))?;
+    let text = file.entry(KEY).ok_or_else(|| wrong("is no checkpoint".to_owned()))?;
     serde_json::from_str(text).map_err(|e| wrong(e.to_string()))
 }
 

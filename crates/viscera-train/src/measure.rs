@@ -18,7 +18,6 @@ impl StepMeasure {
     /// For a network with these parameters, in the order of `weights`.
     #[must_use]
     pub fn new(params: &[Param], weights: Weights) -> Self {
-        let lengths: Vec<usize> = params.iter().map(Param::len).collect();
         let settings = OptimizerSettings::Sgd {
             lr: 1e-4,
             momentum: 0.99,
@@ -34,7 +33,7 @@ impl StepMeasure {
                 focal_alpha: 0.5,
                 focal_gamma: 2.0,
             },
-            optimizer: Optimizer::new(settings, &lengths),
+            optimizer: Optimizer::new(settings, params),
             weights,
         }
     }
@@ -60,7 +59,8 @@ impl StepMeasure {
             };
             gradients.extend(evaluate(&self.loss, std::slice::from_ref(&head), target)?.1);
         }
-        let gradients = executor.backward(&gradients)?;
+        let mut gradients = executor.backward(&gradients)?;
+        self.optimizer.take_statistics(&mut self.weights.values, &mut gradients);
         self.optimizer.step(&mut self.weights.values, &gradients, 1e-4);
         executor.set_parameters(&self.weights)?;
         Ok(())

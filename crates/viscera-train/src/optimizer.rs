@@ -1,12 +1,17 @@
 //! Adam, AdamW and SGD as PyTorch defines them, and gradient clipping.
 
 use rayon::prelude::*;
+use viscera_net::{Param, ParamKind, Values};
 use viscera_pipeline::recipe::{AdamSettings, OptimizerSettings};
+
+/// How far running statistics go towards a batch's: PyTorch's default momentum.
+const STATISTIC_RATE: f32 = 0.1;
 
 /// An optimiser with its state: for each parameter up to two arrays of its length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Optimizer {
     settings: OptimizerSettings,
+    kinds: Vec<ParamKind>,
     /// Steps made.
     pub(crate) steps: u64,
     /// First moment (Adam) or momentum (SGD).
@@ -16,18 +21,19 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// A fresh optimiser for parameters of these lengths.
+    /// A fresh optimiser for these parameters.
     #[must_use]
-    pub fn new(settings: OptimizerSettings, lengths: &[usize]) -> Self {
-        let zeros = |lengths: &[usize]| lengths.iter().map(|&n| vec![0.0; n]).collect();
+    pub fn new(settings: OptimizerSettings, params: &[Param]) -> Self {
+        let zeros = || params.iter().map(|p| vec![0.0; p.len()]).collect();
         let mut optimizer = Self {
             settings,
+            kinds: params.iter().map(|p| p.kind).collect(),
             steps: 0,
-            first: zeros(lengths),
-            second: vec![Vec::new(); lengths.len()],
+            first: zeros(),
+            second: vec![Vec::new(); params.len()],
         };
         if optimizer.has_second() {
-            optimizer.second = zeros(lengths);
+            optimizer.second = zeros();
         }
         optimizer
     }
@@ -37,8 +43,21 @@ impl Optimizer {
         matches!(self.settings, OptimizerSettings::Adam(_) | OptimizerSettings::Adamw(_))
     }
 
-    /// One step: changes `weights` by `gradients` at `rate` times the base learning rate.
-    pub fn step(&mut self, weights: &mut [Vec<f32>], gradients: &[Vec<f32>], rate: f64) {
+    /// Moves running statistics a tenth of the way to the batch's, as PyTorch's batch norm does, and takes what
+    /// [`viscera_net::Executor::backward`] gave for them out of `gradients`: their arrays are left empty, so that they
+    /// are in no norm and no optimiser step changes them.
+    pub fn take_statistics(&self, weights: &mut [Values], gradients: &mut [Vec<f32>]) {
+        let statistics = self.kinds.iter().zip(weights.iter_mut().zip(gradients));
+        for (_, (values, off)) in statistics.filter(|(kind, _)| **kind == ParamKind::Statistic) {
+            for (value, off) in values.iter_mut().zip(std::mem::take(off)) {
+                *value -= STATISTIC_RATE * off;
+            }
+        }
+    }
+
+    /// One step: changes `weights` by `gradients` at `rate` times the base learning rate. A parameter whose gradient is
+    /// empty stays as it is.
+    pub fn step(&mut self, weights: &mut [Values], gradients: &[Vec<f32>], rate: f64) {
         self.steps += 1;
         let settings = &self.settings;
         let steps = self.steps;
@@ -46,6 +65,7 @@ impl Optimizer {
             .par_iter_mut()
             .zip(gradients)
             .zip(self.first.par_iter_mut().zip(&mut self.second))
+            .filter(|((_, g), _)| !g.is_empty())
             .for_each(|((w, g), (m, v))| match settings {
                 OptimizerSettings::Adam(adam) => adam_step(adam, false, steps, rate, w, g, m, v),
                 OptimizerSettings::Adamw(adam) => adam_step(adam, true, steps, rate, w, g, m, v),
@@ -118,9 +138,9 @@ pub fn clip_norm(gradients: &mut [Vec<f32>], limit: Option<f32>) -> f64 {
 }
 
 /// Moves each average towards the weights: `a ← decay · a + (1 − decay) · w`.
-pub fn average(averages: &mut [Vec<f32>], weights: &[Vec<f32>], decay: f32) {
+pub fn average(averages: &mut [Values], weights: &[Values], decay: f32) {
     averages.par_iter_mut().zip(weights).for_each(|(a, w)| {
-        for (a, &w) in a.iter_mut().zip(w) {
+        for (a, &w) in a.iter_mut().zip(w.iter()) {
             *a += (1.0 - decay) * (w - *a);
         }
     });
@@ -130,6 +150,10 @@ pub fn average(averages: &mut [Vec<f32>], weights: &[Vec<f32>], decay: f32) {
 mod tests {
     use super::*;
     use serde::Deserialize;
+    use std::collections::BTreeMap;
+    use viscera_engine::Engine;
+    use viscera_net::builders::{GraphBuilder, Norm};
+    use viscera_net::{Executor, Init, Tensor, Weights};
 
     #[derive(Deserialize)]
     struct Expected {
@@ -151,6 +175,31 @@ mod tests {
         gradients: Vec<Vec<f32>>,
     }
 
+    #[derive(Deserialize)]
+    struct BatchNorm {
+        shape: [usize; 5],
+        optimizer: OptimizerSettings,
+        limit: f32,
+        start: BTreeMap<String, Vec<f32>>,
+        steps: Vec<Step>,
+    }
+    #[derive(Deserialize)]
+    struct Step {
+        input: Vec<f32>,
+        gradient: Vec<f32>,
+        norm: f64,
+        after: BTreeMap<String, Vec<f32>>,
+    }
+
+    fn param(length: usize) -> Param {
+        Param {
+            name: "p".to_owned(),
+            shape: vec![length],
+            init: Init::Constant(0.0),
+            kind: ParamKind::Learnt,
+        }
+    }
+
     fn expected() -> Expected {
         serde_json::from_str(include_str!("../../../fixtures/train-optimizers/expected.json")).unwrap()
     }
@@ -160,12 +209,55 @@ mod tests {
     fn steps_equal_pytorch() {
         let expected = expected();
         for case in expected.cases {
-            let mut weights = vec![expected.start.clone()];
-            let mut optimizer = Optimizer::new(case.optimizer.clone(), &[6]);
+            let mut weights = [expected.start.clone().into()];
+            let mut optimizer = Optimizer::new(case.optimizer.clone(), &[param(6)]);
             for ((gradient, &rate), want) in expected.gradients.iter().zip(&expected.rates).zip(&case.values) {
                 optimizer.step(&mut weights, std::slice::from_ref(gradient), rate);
                 for (got, want) in weights[0].iter().zip(want) {
                     assert!((got - want).abs() < 2e-6, "{:?}: {got} against {want}", case.optimizer);
+                }
+            }
+        }
+    }
+
+    /// Batch norm behind a convolution, with weight decay and a limit on the norm: statistics take part in neither.
+    #[test]
+    fn running_statistics_equal_pytorch() {
+        let golden = include_str!("../../../fixtures/train-statistics/expected.json");
+        let golden: BatchNorm = serde_json::from_str(golden).unwrap();
+        let mut g = GraphBuilder::new("small");
+        let x = g.input(1);
+        let y = g.conv("conv", x, 3, [1; 3], [1; 3], true, 0.0);
+        let y = g.norm(
+            "norm",
+            y,
+            Norm::Batch {
+                eps: 1e-5,
+                affine: true,
+            },
+        );
+        let graph = g.finish(vec![y]);
+        let start = graph.params.iter().map(|p| golden.start[&p.name].clone().into());
+        let mut weights = Weights {
+            values: start.collect(),
+        };
+        let mut engine = Engine::new(&graph, &weights).unwrap();
+        let mut optimizer = Optimizer::new(golden.optimizer, &graph.params);
+        let [n, _, z, y, x] = golden.shape;
+        for step in golden.steps {
+            engine
+                .forward(&Tensor::new(golden.shape, step.input).unwrap(), 0)
+                .unwrap();
+            let gradient = Tensor::new([n, 3, z, y, x], step.gradient).unwrap();
+            let mut gradients = engine.backward(&[gradient]).unwrap();
+            optimizer.take_statistics(&mut weights.values, &mut gradients);
+            let norm = clip_norm(&mut gradients, Some(golden.limit));
+            assert!((norm - step.norm).abs() < 1e-5, "{norm} {}", step.norm);
+            optimizer.step(&mut weights.values, &gradients, 1.0);
+            engine.set_parameters(&weights).unwrap();
+            for (param, found) in graph.params.iter().zip(&weights.values) {
+                for (found, want) in found.iter().zip(&step.after[&param.name]) {
+                    assert!((found - want).abs() < 1e-5, "{}: {found} {want}", param.name);
                 }
             }
         }
@@ -190,9 +282,9 @@ mod tests {
 
     #[test]
     fn averages_follow_the_weights() {
-        let mut averages = vec![vec![0.0f32; 2]];
+        let mut averages = [vec![0.0f32; 2].into()];
         for _ in 0..3 {
-            average(&mut averages, &[vec![1.0, -2.0]], 0.5);
+            average(&mut averages, &[vec![1.0, -2.0].into()], 0.5);
         }
         assert_eq!(averages, [vec![0.875, -1.75]]);
     }

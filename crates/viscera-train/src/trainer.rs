@@ -125,7 +125,6 @@ impl Job<'_> {
     /// The state before the first step.
     fn fresh(&self, graph: &Graph) -> Result<State, TrainError> {
         let weights = self.init.clone().unwrap_or_else(|| Weights::init(graph, self.seed));
-        let lengths: Vec<usize> = graph.params.iter().map(viscera_net::Param::len).collect();
         // What must be the same for a resumed run to equal an undisturbed one.
         let settings = serde_json::to_string(&(self.stage, self.settings, self.seed))
             .map_err(|e| TrainError::settings(e.to_string()))?;
@@ -134,7 +133,7 @@ impl Job<'_> {
                 settings,
                 ..Counters::default()
             },
-            optimizer: Optimizer::new(self.settings.optimizer.clone(), &lengths),
+            optimizer: Optimizer::new(self.settings.optimizer.clone(), &graph.params),
             average: self.settings.ema.map(|_| weights.clone()),
             weights,
         })
@@ -184,6 +183,9 @@ impl Job<'_> {
         seconds.loss = watch.lap();
         let mut gradients = executor.backward(&gradients)?;
         seconds.backward = watch.lap();
+        state
+            .optimizer
+            .take_statistics(&mut state.weights.values, &mut gradients);
         let gradient_norm = clip_norm(&mut gradients, settings.clip_norm);
         if !gradient_norm.is_finite() {
             return Err(TrainError::NotFinite {

@@ -302,12 +302,26 @@ pub(crate) struct InspectArgs {
 pub(crate) enum RecipeCommand {
     /// List the built-in recipes.
     List,
-    /// Show a recipe: a built-in one by name, or a file (which checks it).
+    /// Show a recipe: a built-in one by name, or a file.
     Show {
         /// Name or path.
         #[arg(value_name = "NAME|PATH")]
         recipe: String,
     },
+    /// Check recipe files: keys, values, networks, and whether they can segment scans.
+    Check {
+        /// Files, or names of built-in recipes.
+        #[arg(required = true, value_name = "NAME|PATH")]
+        recipes: Vec<String>,
+    },
+    /// Say in words what a recipe does, as Markdown.
+    Page {
+        /// Name or path.
+        #[arg(value_name = "NAME|PATH")]
+        recipe: String,
+    },
+    /// Print the JSON schema of recipes, for editors.
+    Schema,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,8 +4,8 @@ use super::architecture;
 use serde_json::{Map, Value};
 use viscera_pipeline::Recipe;
 use viscera_pipeline::recipe::{
-    Activation, Axis, ChannelRule, Classes, Crop, Header, Inference, Interpolation, Method, Modality, Normalise,
-    Orient, PatchWeights, Resample, Role, SeparateZ, SlidingWindow, SpacingGrid, Stage,
+    Activation, Axis, ChannelRule, Crop, Header, Inference, Interpolation, Method, Modality, Normalise, Orient,
+    PatchWeights, Resample, Role, SeparateZ, SlidingWindow, SpacingGrid, Stage, StageClasses,
 };
 
 /// Id of the only stage.
@@ -40,7 +40,7 @@ pub(super) fn recipe(parts: Parts<'_>) -> Result<Recipe, String> {
     let stage = Stage {
         id: STAGE.to_owned(),
         role: Role::Segment,
-        classes: Classes::All,
+        classes: StageClasses::All,
         orient: orient(parts.plans)?,
         axes,
         roi: None,

@@ -41,7 +41,7 @@ pub(super) fn write(graph: &Graph, weights: &Weights, options: ExportOptions) ->
     let bytes = weights
         .values
         .iter()
-        .map(Vec::len)
+        .map(|values| values.len())
         .fold(0usize, usize::saturating_add)
         .saturating_mul(4);
     if bytes >= MOST_BYTES {

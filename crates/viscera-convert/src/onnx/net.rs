@@ -140,7 +140,7 @@ impl Net {
                         *place = Some(ParamId(graph.params.len()));
                     }
                     graph.params.push(param);
-                    weights.values.push(values);
+                    weights.values.push(values.into());
                 }
                 *id = moved.get(id.0).copied().flatten().unwrap_or(*id);
             }

@@ -73,8 +73,8 @@ impl Checkpoint {
         }
         let values = used
             .into_iter()
-            .map(|tensor| self.read(tensor))
-            .collect::<Result<_, _>>()?;
+            .map(|tensor| Ok(self.read(tensor)?.into()))
+            .collect::<Result<_, ConvertError>>()?;
         Ok(Weights { values })
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Model, StageWeights};
 use crate::recipe::{
-    Activation, ChannelRule, Classes, FixedSize, Header, Inference, Modality, NetworkSpec, Normalise, Orient, Resample,
-    Role, Stage,
+    Activation, ChannelRule, FixedSize, Header, Inference, Modality, NetworkSpec, Normalise, Orient, Resample, Role,
+    Stage, StageClasses,
 };
 use crate::{PipelineError, Recipe};
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl Model {
         let stage = Stage {
             id: STAGE.to_owned(),
             role: Role::Bare,
-            classes: Classes::All,
+            classes: StageClasses::All,
             orient: Orient::default(),
             axes: [0, 1, 2],
             roi: None,

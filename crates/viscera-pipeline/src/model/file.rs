@@ -3,14 +3,13 @@
 use super::networks::{StageWeights, fold_prefix, read_graph};
 use super::{Model, verify};
 use crate::{PipelineError, Recipe};
-use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use viscera_image::LabelTable;
 use viscera_io::MappedFile;
-use viscera_net::{NetError, Storage, Weights};
+use viscera_net::{NetError, Storage, WeightFile};
 
 /// The format this version writes and reads.
 const FORMAT: &str = "1";
@@ -51,6 +50,12 @@ impl Deref for Source {
     }
 }
 
+impl AsRef<[u8]> for Source {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Model {
     /// The model that is part of the program; its name is `default`.
     ///
@@ -62,7 +67,8 @@ impl Model {
 
     /// Reads a model file; its name is the file's without extension.
     ///
-    /// The file is mapped into memory: it may be replaced while the model lives, but must not be changed in place.
+    /// The file is mapped into memory and its values are read when they are first needed: it may be replaced while the
+    /// model lives, but must not be changed in place.
     ///
     /// # Errors
     /// [`PipelineError::File`]; [`PipelineError::Model`] for a file that is no model of this format,
@@ -100,9 +106,8 @@ impl Model {
         if header > MAX_HEADER && header <= source.len() as u64 {
             return Err(wrong(format!("a header of {header} bytes; no model needs that")));
         }
-        let file = SafeTensors::deserialize(&source).map_err(|e| broken(e.into()))?;
-        let (_, header) = SafeTensors::read_metadata(&source).map_err(|e| broken(e.into()))?;
-        let entry = |key: &str| header.metadata().as_ref().and_then(|m| m.get(key)).map(String::as_str);
+        let file = WeightFile::new(Arc::new(source.clone())).map_err(broken)?;
+        let entry = |key: &str| file.entry(key);
         match entry(KEY_FORMAT) {
             Some(FORMAT) => {}
             Some(other) => {
@@ -133,7 +138,7 @@ impl Model {
             let graph = super::networks::graph(name, stage, &labels, stored.as_ref())?;
             let mut folds = Vec::new();
             for prefix in fold_prefix(stage) {
-                folds.push(Weights::from_safetensors(&file, &graph, &prefix).map_err(broken)?);
+                folds.push(file.weights(&graph, &prefix).map_err(broken)?);
             }
             weights.insert(stage.id.clone(), StageWeights { graph: stored, folds });
         }
@@ -209,6 +214,7 @@ fn in_fixed_order(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use viscera_net::Weights;
 
     fn read(bytes: &[u8], name: &str) -> Result<Model, PipelineError> {
         Model::from_source(Source::Bytes(bytes.into()), name)
@@ -218,7 +224,7 @@ mod tests {
         model
             .networks()
             .flat_map(|n| n.folds)
-            .flat_map(|w| w.values.clone())
+            .flat_map(|w| w.values.iter().map(|v| v.to_vec()))
             .collect()
     }
 
@@ -350,8 +356,8 @@ mod tests {
         )
         .unwrap();
         let bytes = both.to_bytes(Storage::F32).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        assert!(file.tensor("network/fold_all/c.weight").is_ok());
+        let file = WeightFile::new(Arc::new(bytes.clone())).unwrap();
+        assert!(file.names().iter().any(|name| name == "network/fold_all/c.weight"));
         let both = read(&bytes, "both").unwrap();
         let input = viscera_net::Tensor::new([1, 2, 4, 4, 4], (0..128).map(|i| i as f32 / 64.0).collect()).unwrap();
         let mean = both.network(None).unwrap().run(&input).unwrap();

@@ -4,9 +4,10 @@ use super::Model;
 use super::networks::fold_prefix;
 use crate::PipelineError;
 use crate::hash::sha256_hex;
-use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use viscera_net::WeightFile;
 
 /// Key of the file's hash.
 pub(super) const KEY: &str = "viscera.sha256";
@@ -62,7 +63,8 @@ impl Model {
             reason,
         };
         let source = self.source.as_ref();
-        let bytes: &[u8] = source.ok_or_else(|| wrong("was not read from a file".to_owned()))?;
+        let source = source.ok_or_else(|| wrong("was not read from a file".to_owned()))?;
+        let bytes: &[u8] = source;
         let place = place(bytes);
         if let Some(place) = &place {
             let stored = bytes.get(place.clone()).unwrap_or_default();
@@ -85,8 +87,8 @@ impl Model {
                 }
             }
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| wrong(e.to_string()))?;
-        if let Some(name) = file.names().into_iter().find(|name| !known.contains(*name)) {
+        let file = WeightFile::new(Arc::new(source.clone())).map_err(|e| wrong(e.to_string()))?;
+        if let Some(name) = file.names().into_iter().find(|name| !known.contains(name)) {
             return Err(wrong(format!("holds a tensor \"{name}\" that no network uses")));
         }
         Ok(Verified {

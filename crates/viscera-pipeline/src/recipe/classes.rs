@@ -7,7 +7,7 @@ use viscera_image::{LabelEntry, LabelTable};
 
 /// The classes of a stage: `"all"`, `"union"` or a list of names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Classes {
+pub enum StageClasses {
     /// All of the recipe's label table, in its order.
     #[default]
     All,
@@ -17,10 +17,10 @@ pub enum Classes {
     Named(Vec<String>),
 }
 
-/// Name of the one class of [`Classes::Union`]; its id is 1.
+/// Name of the one class of [`StageClasses::Union`]; its id is 1.
 pub const UNION: &str = "foreground";
 
-impl Classes {
+impl StageClasses {
     pub(super) fn are_all(&self) -> bool {
         *self == Self::All
     }
@@ -33,8 +33,8 @@ impl Stage {
     /// [`PipelineError::UnknownClass`] for a name that the recipe's table does not have.
     pub fn table(&self, labels: &LabelTable) -> Result<LabelTable, PipelineError> {
         match &self.classes {
-            Classes::All => Ok(labels.clone()),
-            Classes::Union => Ok(LabelTable::new(
+            StageClasses::All => Ok(labels.clone()),
+            StageClasses::Union => Ok(LabelTable::new(
                 labels.name(),
                 vec![LabelEntry {
                     id: 1,
@@ -42,7 +42,7 @@ impl Stage {
                     rgb: [200, 200, 200],
                 }],
             )?),
-            Classes::Named(names) => subset(labels, names),
+            StageClasses::Named(names) => subset(labels, names),
         }
     }
 }
@@ -62,7 +62,7 @@ pub(crate) fn subset(table: &LabelTable, names: &[String]) -> Result<LabelTable,
     Ok(LabelTable::new(table.name(), entries.collect())?)
 }
 
-impl Serialize for Classes {
+impl Serialize for StageClasses {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::All => serializer.serialize_str("all"),
@@ -72,7 +72,7 @@ impl Serialize for Classes {
     }
 }
 
-impl<'de> Deserialize<'de> for Classes {
+impl<'de> Deserialize<'de> for StageClasses {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]

@@ -1,11 +1,14 @@
 //! What a network sees: its grid and its intensities.
 
+use super::schema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use viscera_image::Convention;
 
 /// The grid of a network's input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "RawResample", into = "RawResample")]
+#[schemars(with = "RawResample")]
 pub enum Resample {
     /// The same number of voxels for every scan.
     Size(FixedSize),
@@ -38,7 +41,7 @@ pub struct SpacingGrid {
 }
 
 /// How values between voxels are found.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interpolation {
     /// Whose interpolation.
@@ -66,7 +69,7 @@ fn three() -> f64 {
 }
 
 /// Whose interpolation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// B-splines with prefilter, as scikit-image's `resize` (mode `edge`, no anti-aliasing).
@@ -78,7 +81,7 @@ pub enum Method {
 }
 
 /// When the coarse axis is interpolated on its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SeparateZ {
     /// Where spacings differ enough.
@@ -89,20 +92,27 @@ pub enum SeparateZ {
     Never,
 }
 
-/// All keys of `resample`.
-#[derive(Clone, Serialize, Deserialize)]
+/// The grid of a network's input: either `size` and `convention`, or `spacing_mm`, `image` and `logits`.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawResample {
+    /// Voxels `[z, y, x]`, whatever the spacing becomes.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<[usize; 3]>,
+    /// How the two grids correspond.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::convention")]
     convention: Option<Convention>,
+    /// Spacing in mm, in the stage's order of axes.
     #[serde(skip_serializing_if = "Option::is_none")]
     spacing_mm: Option<[f64; 3]>,
+    /// How the scan comes to that grid.
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<Interpolation>,
+    /// How logits come back from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<Interpolation>,
+    /// Most voxels along y and x: a larger grid is made coarser, along all axes by the same factor.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_in_plane: Option<usize>,
 }
@@ -166,8 +176,9 @@ impl From<Resample> for RawResample {
 }
 
 /// How intensities become network input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "RawNormalise", into = "RawNormalise")]
+#[schemars(with = "RawNormalise")]
 pub enum Normalise {
     /// Window and z-score of the one channel.
     Window(WindowZScore),
@@ -187,7 +198,7 @@ pub struct WindowZScore {
 }
 
 /// What mean and standard deviation are taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ZScore {
     /// The resampled, windowed input itself.
@@ -195,7 +206,7 @@ pub enum ZScore {
 }
 
 /// What is done to the intensities of one channel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "scheme", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ChannelRule {
     /// Clip to the window, then (x − mean) / std with these constants (nnU-Net's CTNormalization).
@@ -220,16 +231,20 @@ pub enum ChannelRule {
     None,
 }
 
-/// All keys of `normalise`.
-#[derive(Clone, Serialize, Deserialize)]
+/// How intensities become network input: either `window_hu` and `zscore`, or `channels`.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawNormalise {
+    /// Lowest and highest HU kept; what lies beyond is set to them.
     #[serde(skip_serializing_if = "Option::is_none")]
     window_hu: Option<[f64; 2]>,
+    /// What mean and standard deviation are taken from.
     #[serde(skip_serializing_if = "Option::is_none")]
     zscore: Option<ZScore>,
+    /// Whether the window comes before resampling; after it without. The z-score is always after.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     window_first: bool,
+    /// A rule for each channel, before resampling (nnU-Net).
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<Vec<ChannelRule>>,
 }

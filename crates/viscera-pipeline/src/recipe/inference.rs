@@ -1,10 +1,11 @@
 //! How a network is run and its logits read.
 
 use super::Axis;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a network is run and its logits read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inference {
     /// How the volume reaches the network.
@@ -43,7 +44,7 @@ fn is_zero(n: &usize) -> bool {
 }
 
 /// What patches, mirrored runs and folds are averaged as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Average {
     /// Logits (nnU-Net v2).
@@ -60,7 +61,7 @@ impl Average {
 }
 
 /// What is brought back to the scan's resolution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Restore {
     /// Logits (or probabilities) are enlarged, then decided: smooth borders.
@@ -77,7 +78,7 @@ impl Restore {
 }
 
 /// How the volume reaches the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// At once.
@@ -87,7 +88,7 @@ pub enum Mode {
 }
 
 /// What makes probabilities of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// Each channel for itself. One channel per class, in the label table's order; no background channel.
@@ -98,7 +99,7 @@ pub enum Activation {
 }
 
 /// Patches over a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlidingWindow {
     /// Voxels, in the stage's order of axes.
@@ -110,7 +111,7 @@ pub struct SlidingWindow {
 }
 
 /// What a patch's voxels count in the average.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PatchWeights {
     /// All the same.

@@ -7,14 +7,16 @@ mod classes;
 mod grid;
 mod inference;
 mod network;
+mod page;
 mod parse;
+mod schema;
 mod stage;
 mod supported;
 mod training;
 mod validate;
 
 pub(crate) use classes::subset;
-pub use classes::{Classes, UNION};
+pub use classes::{StageClasses, UNION};
 pub use grid::{
     ChannelRule, FixedSize, Interpolation, Method, Normalise, Resample, SeparateZ, SpacingGrid, WindowZScore, ZScore,
 };
@@ -27,6 +29,7 @@ pub use training::{
 };
 
 use crate::PipelineError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -59,7 +62,7 @@ const BUILTIN: [(&str, &str); 6] = [
 
 /// A whole method. [`Recipe::parse`], [`Recipe::load`] and [`Recipe::builtin`] validate it; one that is put together by
 /// hand is checked by [`Recipe::validate`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// What it is.
@@ -73,7 +76,7 @@ pub struct Recipe {
 }
 
 /// The `[recipe]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// Its name.
@@ -88,7 +91,7 @@ pub struct Header {
 }
 
 /// Kind of scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Modality {
     /// Computed tomography in Hounsfield units.

@@ -1,5 +1,7 @@
 //! Networks of a recipe, by builder and settings.
 
+use super::schema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use viscera_net::builders::{
     CoarseUnet, DmfNet, EfficientSegNet, Encoder, Gates, Heads, Naming, Norm, PhTrans, Plane, UNet, UNetStage,
@@ -7,7 +9,7 @@ use viscera_net::builders::{
 use viscera_net::{Graph, NetError};
 
 /// A network by its builder and settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "arch", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NetworkSpec {
     /// [`CoarseUnet`].
@@ -25,6 +27,7 @@ pub enum NetworkSpec {
         /// Channel dropout in training.
         dropout: f64,
         /// Layout of the anisotropic kernels.
+        #[schemars(schema_with = "schema::plane")]
         plane: Plane,
     },
     /// nnU-Net v2's `PlainConvUNet`.
@@ -45,8 +48,10 @@ pub enum NetworkSpec {
         /// Whether units at a quarter and an eighth have three dilated convolutions.
         dilated: bool,
         /// What weighs the skips.
+        #[schemars(schema_with = "schema::gates")]
         gates: Gates,
         /// Layout of the flat kernels.
+        #[schemars(schema_with = "schema::plane")]
         plane: Plane,
     },
     /// [`PhTrans`].
@@ -76,7 +81,7 @@ pub enum NetworkSpec {
 }
 
 /// What nnU-Net's plans say of a network. Lists run from the finest level to the bottleneck.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnetPlan {
     /// Channels (`features_per_stage`).

@@ -1,10 +1,11 @@
 //! One stage of a recipe: what its network sees, what it is, how its answer is read.
 
-use super::{Classes, Inference, NetworkSpec, Normalise, Resample};
+use super::{Inference, NetworkSpec, Normalise, Resample, StageClasses};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A `[[stage]]` table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// Unique name; weights and training refer to it.
@@ -12,8 +13,8 @@ pub struct Stage {
     /// What its answer is for.
     pub role: Role,
     /// The classes that its network tells apart.
-    #[serde(default, skip_serializing_if = "Classes::are_all")]
-    pub classes: Classes,
+    #[serde(default, skip_serializing_if = "StageClasses::are_all")]
+    pub classes: StageClasses,
     /// Axes of what it sees.
     #[serde(default)]
     pub orient: Orient,
@@ -41,7 +42,7 @@ pub struct Stage {
 }
 
 /// What a stage's answer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Finds where a later stage should look.
@@ -53,7 +54,7 @@ pub enum Role {
 }
 
 /// Axes of what a network sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Orient {
     /// x grows to the right, y to the front, z upwards.
     #[default]
@@ -73,7 +74,7 @@ fn are_own_axes(axes: &[usize; 3]) -> bool {
 }
 
 /// What is cut off before everything else: the box that stays, within the stage's ROI where it has one.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Crop {
     /// The box around voxels that are not exactly 0 (nnU-Net; filling the holes between them does not change the box).
@@ -88,7 +89,7 @@ pub enum Crop {
 }
 
 /// The part of the scan that a stage sees: the box around what an earlier stage found, grown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoiSpec {
     /// Id of the earlier stage.
@@ -98,17 +99,17 @@ pub struct RoiSpec {
 }
 
 /// A rule on the connected components (26 neighbours) of a label map.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostRule {
-    /// Classes of which only the largest component stays.
+    /// StageClasses of which only the largest component stays.
     pub keep_largest: Keep,
     /// That component goes too unless it is larger than this, in mm³ of the real spacing.
     #[serde(default)]
     pub min_volume_mm3: f64,
 }
 
-/// Classes that a rule speaks of: `"all"` or a list of names.
+/// StageClasses that a rule speaks of: `"all"` or a list of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keep {
     /// Every class.

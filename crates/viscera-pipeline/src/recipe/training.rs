@@ -1,9 +1,10 @@
 //! How a stage is trained: the `[training.ID]` tables.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A `[training.ID]` table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSettings {
     /// Which kind of supervision.
@@ -63,7 +64,7 @@ impl TrainingSettings {
 }
 
 /// Kinds of supervision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Supervision {
@@ -73,7 +74,7 @@ pub enum Supervision {
 }
 
 /// Terms of the loss and their weights; a weight of 0 leaves a term out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LossSettings {
     /// Weight of the Dice term, 1 − soft Dice with squared denominator.
@@ -109,7 +110,7 @@ fn gamma() -> f32 {
 }
 
 /// How parameters move.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OptimizerSettings {
     /// Kingma and Ba 2015; weight decay is added to the gradient (L2).
@@ -133,7 +134,7 @@ pub enum OptimizerSettings {
 }
 
 /// Values of Adam and AdamW.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdamSettings {
     /// Learning rate.
@@ -169,7 +170,7 @@ impl OptimizerSettings {
 }
 
 /// How the learning rate falls.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Schedule {
@@ -220,7 +221,7 @@ impl Schedule {
 /// Random changes of training samples: a profile, and single changes that replace the profile's.
 ///
 /// `probability = 0.0` turns one off. [`Augment::effective`] gives what holds in the end.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
     /// Where the changes that are not given come from.
@@ -300,7 +301,7 @@ pub struct Augment {
 }
 
 /// A change that happens with some probability, its strength drawn evenly from a range.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Chance {
     /// Probability per sample (per organ for `organ_shift_hu`), 0 to 1.
@@ -320,7 +321,7 @@ impl Chance {
 /// Mirroring along axes, each drawn for itself.
 ///
 /// Models with paired organs (left and right kidney) should not mirror along x.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mirror {
     /// Probability per sample and axis.
@@ -330,7 +331,7 @@ pub struct Mirror {
 }
 
 /// An array axis; in RAS+ x grows to the right, y to the front, z upwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
     /// Feet to head.
@@ -342,7 +343,7 @@ pub enum Axis {
 }
 
 /// A named set of random changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// No change.

@@ -1,8 +1,8 @@
 //! Values of a recipe that parse but cannot be.
 
 use super::{
-    Activation, Average, ChannelRule, Classes, Crop, Inference, Keep, Method, Mode, NetworkSpec, Normalise,
-    OptimizerSettings, Recipe, Resample, Role, Schedule, SeparateZ, Stage, TrainingSettings,
+    Activation, Average, ChannelRule, Crop, Inference, Keep, Method, Mode, NetworkSpec, Normalise, OptimizerSettings,
+    Recipe, Resample, Role, Schedule, SeparateZ, Stage, StageClasses, TrainingSettings,
 };
 use crate::PipelineError;
 use std::collections::BTreeSet;
@@ -96,7 +96,7 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
     if classes.entries().is_empty() {
         return Err("classes names none".to_owned());
     }
-    if stage.classes == Classes::Union && stage.role == Role::Segment {
+    if stage.classes == StageClasses::Union && stage.role == Role::Segment {
         return Err("classes = \"union\" finds where to look; a stage that segments names its classes".to_owned());
     }
     check_crop(stage.crop)?;

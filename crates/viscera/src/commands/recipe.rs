@@ -56,6 +56,29 @@ pub(super) fn run(command: &RecipeCommand, printer: &Printer) -> anyhow::Result<
             }
             printer.line(text.trim_end());
         }
+        RecipeCommand::Check { recipes } => {
+            let mut all = Vec::new();
+            for name in recipes {
+                let (recipe, _) = find(name)?;
+                recipe.check_supported()?;
+                printer.line(&format!("{name}: {} stages, all well", recipe.stages.len()));
+                all.push(Listed::new(&recipe)?);
+            }
+            if printer.is_json() {
+                printer.value(&all)?;
+            }
+        }
+        RecipeCommand::Page { recipe: name } => {
+            let (recipe, _) = find(name)?;
+            printer.line(recipe.page(&recipe.label_table()?)?.trim_end());
+        }
+        RecipeCommand::Schema => {
+            let schema = Recipe::schema();
+            if printer.is_json() {
+                printer.value(&schema)?;
+            }
+            printer.line(&serde_json::to_string_pretty(&schema)?);
+        }
     }
     Ok(Outcome::Done)
 }
