@@ -110,8 +110,10 @@ pub enum PipelineError {
         path: PathBuf,
     },
     /// A scan that needs more memory than is allowed.
-    #[error("needs about {}, and {} are allowed", mib(*needed), mib(*limit))]
+    #[error("needs about {} of memory, and {} are allowed: {path}", mib(*needed), mib(*limit), path = path.display())]
     NeedsMemory {
+        /// The scan's file.
+        path: PathBuf,
         /// Bytes.
         needed: u64,
         /// Bytes.

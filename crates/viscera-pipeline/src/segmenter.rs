@@ -10,6 +10,7 @@ use crate::prepare::{NetworkInput, Oriented, network_error};
 use crate::probability::{Gathered, ProbabilityKind, ProbabilityMap};
 use crate::recipe::{Axis, Modality, Restore, Role, Stage, subset};
 use crate::restore::Enlarger;
+use crate::slab::Slab;
 use crate::statistics::{Organ, measure};
 use crate::{Model, PipelineError, Warning, Warnings, Watch, not_hounsfield};
 use rayon::prelude::*;
@@ -280,10 +281,15 @@ impl Segmenter {
             let mut input = NetworkInput::new(oriented.volume(), &region, stage)?;
             clock.step(format!("{id}.prepare"));
             let tensor = std::mem::replace(&mut input.tensor, Tensor::zeros([0; 5]));
+            let (network, slices) = (format!("{id}.network"), input.grid.shape[0]);
+            let told = |slab: &Slab<'_>| {
+                let done = slab.start() + slab.slices();
+                self.watch.reached(&network, done as f64 / slices as f64);
+            };
             match stage.role {
                 Role::Localise => {
-                    let labels = ready.labels_on_grid(&tensor)?;
-                    clock.step(format!("{id}.network"));
+                    let labels = ready.labels_on_grid(&tensor, &told)?;
+                    clock.step(&network);
                     let found = Localised::new(labels, &input, stage, &ready.classes)?;
                     removed.extend(found.removed.iter().cloned());
                     located.insert(id, found);
@@ -295,9 +301,9 @@ impl Segmenter {
                         confidence: sure,
                         probabilities,
                         restore_seconds,
-                    } = ready.labels(&tensor, &input, self.options.probabilities)?;
+                    } = ready.labels(&tensor, &input, self.options.probabilities, &told)?;
                     confidence.extend(sure);
-                    clock.step(format!("{id}.network"));
+                    clock.step(&network);
                     clock.split(format!("{id}.restore"), restore_seconds);
                     match self.options.probabilities {
                         None => {}
@@ -381,12 +387,13 @@ struct Found {
 }
 
 impl Ready {
-    /// The labels of an input on the network's own grid.
-    fn labels_on_grid(&self, input: &Tensor) -> Result<Vec<u8>, PipelineError> {
+    /// The labels of an input on the network's own grid. `told` sees each slab.
+    fn labels_on_grid(&self, input: &Tensor, told: &dyn Fn(&Slab<'_>)) -> Result<Vec<u8>, PipelineError> {
         let decision = Decision::new(&self.stage.inference, &self.classes);
         let mut labels = Vec::with_capacity(input.spatial().iter().product());
         Predictor::new(&self.stage, &self.engines).run(input, &mut |slab| {
             labels.extend(decision.slab_labels(slab));
+            told(slab);
             Ok(())
         })?;
         Ok(labels)
@@ -398,6 +405,7 @@ impl Ready {
         tensor: &Tensor,
         input: &NetworkInput,
         wanted: Option<ProbabilityKind>,
+        told: &dyn Fn(&Slab<'_>),
     ) -> Result<Found, PipelineError> {
         let decision = Decision::new(&self.stage.inference, &self.classes);
         let mut meter = ConfidenceMeter::new(&self.stage.inference, &decision);
@@ -419,6 +427,7 @@ impl Ready {
                 enlarger.push(slab);
             }
             restore_seconds += begin.elapsed().as_secs_f64();
+            told(slab);
             Ok(())
         })?;
         let (mut labels, maps) = enlarger.finish_with_probabilities();

@@ -25,6 +25,17 @@ impl Watch {
         Self(Some(Arc::new(tell)))
     }
 
+    /// Tells how far a step is; nothing once it is through, as [`Self::done`] follows.
+    pub(crate) fn reached(&self, step: &str, fraction: f64) {
+        if let Some(tell) = self.0.as_ref().filter(|_| fraction < 1.0) {
+            tell(Progress {
+                step: step.to_owned(),
+                fraction,
+                seconds: None,
+            });
+        }
+    }
+
     /// Tells of a step that is done.
     pub(crate) fn done(&self, step: &StepTime) {
         if let Some(tell) = &self.0 {

@@ -110,8 +110,8 @@ impl Batch {
             }
             let facts = scan.facts.and_then(|(_, facts)| estimate(&segmenter, &facts, threads));
             queue.push(Queued {
+                estimate: facts.and_then(|estimate| within(estimate, options.max_memory, &scan.case)),
                 case: scan.case,
-                estimate: facts.and_then(|estimate| within(estimate, options.max_memory)),
             });
         }
         let forecast = Forecast::new(&queue, options.max_memory);
@@ -145,9 +145,10 @@ impl Batch {
     }
 }
 
-fn within(estimate: Estimate, limit: Option<u64>) -> Result<Estimate, PipelineError> {
+fn within(estimate: Estimate, limit: Option<u64>, case: &InputCase) -> Result<Estimate, PipelineError> {
     match limit {
         Some(limit) if estimate.memory > limit => Err(PipelineError::NeedsMemory {
+            path: case.path.clone(),
             needed: estimate.memory,
             limit,
         }),
@@ -202,12 +203,13 @@ mod tests {
             memory,
             waiting,
         };
+        let case = InputCase {
+            name: "a".to_owned(),
+            path: PathBuf::from("a.nii"),
+        };
         Queued {
-            case: InputCase {
-                name: "a".to_owned(),
-                path: PathBuf::from("a.nii"),
-            },
-            estimate: within(estimate, limit),
+            estimate: within(estimate, limit, &case),
+            case,
         }
     }
 

@@ -102,6 +102,9 @@ impl Shared {
     }
 
     fn tell(&self, message: Message) {
+        if self.options.fail_fast && matches!(message, Message::Ended(_, Err(_))) {
+            self.halt.on.store(true, Ordering::SeqCst);
+        }
         // Nobody listens once the work was ended.
         let _ = self.tell.send(message);
     }

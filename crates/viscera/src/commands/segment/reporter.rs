@@ -139,7 +139,11 @@ impl<'a> Reporter<'a> {
                 self.line(&Line::CaseStarted { case, number });
             }
             Event::Step { case, progress } => {
-                self.bar.set_message(format!("{case}: {}", progress.step));
+                let share = match progress.seconds {
+                    Some(_) => String::new(),
+                    None => format!(" {:.0} %", 100.0 * progress.fraction),
+                };
+                self.bar.set_message(format!("{case}: {}{share}", progress.step));
                 self.line(&Line::Step {
                     case,
                     step: &progress.step,
