@@ -13,8 +13,12 @@ pub struct InputCase {
     pub path: PathBuf,
 }
 
-/// Name of a case by its file's name: without `.nii.gz`, `.nii`, `.hdr` or `.img` (plain or `.gz`, in any case of
-/// letters), and without nnU-Net's channel suffix `_0000`. `None` for other endings and for names that are empty then.
+/// Endings of files with voxels, in the order in which they are looked for. All may be compressed (`.gz`).
+const ENDINGS: [&str; 8] = [".nii", ".hdr", ".img", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"];
+
+/// Name of a case by its file's name: without `.nii.gz`, `.nii`, `.hdr`, `.img`, `.seg.nrrd`, `.nrrd`, `.nhdr`, `.mha` or
+/// `.mhd` (plain or `.gz`, in any case of letters), and without nnU-Net's channel suffix `_0000`. `None` for other endings
+/// and for names that are empty then.
 #[must_use]
 pub fn case_name(path: &Path) -> Option<String> {
     let (stem, _) = split_name(path)?;
@@ -22,22 +26,22 @@ pub fn case_name(path: &Path) -> Option<String> {
     (!stem.is_empty()).then(|| stem.to_owned())
 }
 
-/// A file's name without its NIfTI ending, and which of the three it is.
+/// A file's name without its ending, and which one it is.
 fn split_name(path: &Path) -> Option<(&str, &'static str)> {
     let name = path.file_name()?.to_str()?;
     let lower = name.to_ascii_lowercase();
     let plain = lower.strip_suffix(".gz").unwrap_or(&lower);
-    let ending = [".nii", ".hdr", ".img"].into_iter().find(|e| plain.ends_with(e))?;
+    let ending = ENDINGS.into_iter().find(|e| plain.ends_with(e))?;
     Some((name.get(..plain.len() - ending.len())?, ending))
 }
 
 /// The cases of files and folders.
 ///
-/// A file counts as it is named. A folder counts with the NIfTI files that lie directly in it, hidden ones left out,
+/// A file counts as it is named. A folder counts with the scans that lie directly in it, hidden ones left out,
 /// the two halves of a pair as one. The cases are sorted by name.
 ///
 /// # Errors
-/// [`IoError::Input`] for a path that is not there, a file with another ending, or a folder without NIfTI files;
+/// [`IoError::Input`] for a path that is not there, a file with another ending, or a folder without scans;
 /// [`IoError::DuplicateCase`] when two files give one name; [`IoError::Read`] when the system refuses.
 pub fn expand_inputs(inputs: &[PathBuf]) -> Result<Vec<InputCase>, IoError> {
     let mut cases: BTreeMap<String, PathBuf> = BTreeMap::new();
@@ -52,7 +56,8 @@ pub fn expand_inputs(inputs: &[PathBuf]) -> Result<Vec<InputCase>, IoError> {
                 path: path.clone(),
                 reason,
             };
-            let name = case_name(&path).ok_or_else(|| wrong("not a NIfTI name (.nii.gz, .nii, .hdr, .img)"))?;
+            let name = case_name(&path)
+                .ok_or_else(|| wrong("not a name of a scan (.nii.gz, .nii, .hdr, .img, .nrrd, .nhdr, .mha, .mhd)"))?;
             if !path.exists() {
                 return Err(wrong("there is no such file or folder"));
             }
@@ -70,7 +75,7 @@ pub fn expand_inputs(inputs: &[PathBuf]) -> Result<Vec<InputCase>, IoError> {
     Ok(cases.into_iter().map(|(name, path)| InputCase { name, path }).collect())
 }
 
-/// NIfTI files of a folder, sorted; of a pair the header.
+/// Scans of a folder, sorted; of a pair the header.
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>, IoError> {
     let failed = |source| IoError::Read {
         path: folder.to_owned(),
@@ -97,7 +102,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, IoError> {
     if files.is_empty() {
         return Err(IoError::Input {
             path: folder.to_owned(),
-            reason: "the folder has no NIfTI files (.nii.gz, .nii, .hdr, .img)",
+            reason: "the folder has no scans (.nii.gz, .nii, .hdr, .img, .nrrd, .nhdr, .mha, .mhd)",
         });
     }
     Ok(files)
@@ -118,7 +123,11 @@ mod tests {
             ("p.img.gz", Some("p")),
             ("_0000.nii", None),
             (".nii.gz", None),
-            ("a.nrrd", None),
+            ("a.nrrd", Some("a")),
+            ("a_0000.Seg.NRRD", Some("a")),
+            ("b.nhdr", Some("b")),
+            ("b.mha", Some("b")),
+            ("b.raw", None),
             ("a.gz", None),
         ] {
             assert_eq!(case_name(Path::new(file)).as_deref(), name, "{file}");
@@ -176,8 +185,8 @@ mod tests {
             path
         };
         let refused = |inputs: &[PathBuf]| expand_inputs(inputs).expect_err("refused").to_string();
-        assert!(refused(&[dir.path().to_owned()]).contains("no NIfTI files"));
-        assert!(refused(&[there("a.txt")]).contains("not a NIfTI name"));
+        assert!(refused(&[dir.path().to_owned()]).contains("no scans"));
+        assert!(refused(&[there("a.txt")]).contains("not a name of a scan"));
         assert!(refused(&[dir.path().join("b.nii")]).contains("no such file"));
         assert!(refused(&[there("c.nii"), there("c_0000.nii.gz")]).contains("\"c\""));
     }

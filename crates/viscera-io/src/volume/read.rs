@@ -1,10 +1,9 @@
-//! Reading: header, checks, then voxels; decompression and conversion on two threads.
+//! Reading: the format by content, its header, checks, then voxels; decompression and conversion on two threads.
 
-use super::header::{self, Header, SourceHeader};
-use super::source::{self, Source};
-use super::voxels::{ImageSink, LabelSink, Pixels, Sink, SinkError, feed};
-use super::{Image, affine};
-use crate::{IoError, NiftiFault, Warning};
+use super::Image;
+use super::source::Source;
+use super::voxels::{DataType, ImageSink, LabelSink, Pixels, Sink, SinkError, feed};
+use crate::{IoError, SourceHeader, VolumeFault, Warning, metaimage, nifti, nrrd};
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -28,53 +27,76 @@ pub struct ReadImage {
     pub warnings: Vec<Warning>,
 }
 
-/// Reads an image from NIfTI-1 or NIfTI-2: `.nii`, `.nii.gz`, or either file of a `.hdr`/`.img` pair.
+/// Reads an image: NIfTI-1 or NIfTI-2 (`.nii`, `.nii.gz`, either file of a `.hdr`/`.img` pair), NRRD (`.nrrd`, `.nhdr`)
+/// or MetaImage (`.mha`, `.mhd`).
 ///
-/// Compression is told by content, not by name; gzip files may have several members. `scl_slope` and `scl_inter` are
-/// applied unless the slope is 0 or not a number. Numbers stored in at most 16 bits stay `i16` where the scaling is
+/// Format and compression are told by content, not by name; gzip files may have several members. The header's scaling
+/// is applied unless its slope is 0 or not a number. Numbers stored in at most 16 bits stay `i16` where the scaling is
 /// whole and the results fit; all others become `f32`. Voxels that are not finite become the lowest finite value.
-/// The grid comes from the sform, else the qform, else the spacing; lengths become mm.
+/// Lengths become mm, and world points RAS+ (NRRD and MetaImage mostly say LPS). NIfTI's grid comes from the sform, else
+/// the qform, else the spacing. A header in two files may name a data file in its own folder only.
 ///
 /// # Errors
-/// [`IoError::Read`] when the system refuses; [`IoError::Nifti`] for a file that cannot be used, with the reason. No
+/// [`IoError::Read`] when the system refuses; [`IoError::Volume`] for a file that cannot be used, with the reason. No
 /// memory is taken for voxels that the file cannot hold.
 pub fn read_image(path: &Path, options: &ReadOptions) -> Result<ReadImage, IoError> {
     let mut open = open(path, options.volume)?;
-    let sink = ImageSink::new(
-        open.voxels,
-        open.likely_voxels(),
-        open.header.datatype,
-        open.header.scaling,
-    );
+    let Layout { datatype, scaling, .. } = open.file.layout;
+    let sink = ImageSink::new(open.voxels, open.likely_voxels(), datatype, scaling);
     let sink = open.read_voxels(sink)?;
-    let image = match sink.finish(&mut open.warnings) {
-        Pixels::I16(data) => Image::I16(Volume::new(open.geometry, data)?),
-        Pixels::F32(data) => Image::F32(Volume::new(open.geometry, data)?),
+    let Opened {
+        geometry,
+        header,
+        mut warnings,
+        ..
+    } = open.file;
+    let image = match sink.finish(&mut warnings) {
+        Pixels::I16(data) => Image::I16(Volume::new(geometry, data)?),
+        Pixels::F32(data) => Image::F32(Volume::new(geometry, data)?),
     };
     Ok(ReadImage {
         image,
-        header: open.header.source,
-        warnings: open.warnings,
+        header,
+        warnings,
     })
 }
 
 /// Reads a label map; files as for [`read_image`]. Oddities of its geometry are settled in the same way, silently.
 ///
 /// # Errors
-/// As [`read_image`], and [`NiftiFault::NotALabel`] when a value is not a whole number from 0 to 255.
+/// As [`read_image`], and [`VolumeFault::NotALabel`] when a value is not a whole number from 0 to 255.
 pub fn read_label_map(path: &Path) -> Result<LabelMap, IoError> {
     let mut open = open(path, None)?;
-    let sink = LabelSink::new(open.voxels, open.likely_voxels(), open.header.scaling);
+    let sink = LabelSink::new(open.voxels, open.likely_voxels(), open.file.layout.scaling);
     let sink = open.read_voxels(sink)?;
-    Ok(Volume::new(open.geometry, sink.finish())?)
+    Ok(Volume::new(open.file.geometry, sink.finish())?)
 }
 
-/// A file whose header was found good, before its voxels.
+/// Where the voxels lie and what their bytes mean.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) datatype: DataType,
+    pub(crate) big_endian: bool,
+    /// Stored value × slope + intercept = intensity; `None` for the stored value itself.
+    pub(crate) scaling: Option<(f64, f64)>,
+    /// Volumes in the file, one behind the other.
+    pub(crate) volumes: u64,
+    /// Byte of the source at which the voxels begin.
+    pub(crate) start: u64,
+}
+
+/// A file whose header was understood, before its voxels.
+pub(crate) struct Opened {
+    pub(crate) source: Source,
+    pub(crate) layout: Layout,
+    pub(crate) geometry: Geometry,
+    pub(crate) header: SourceHeader,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// The same after all that can be checked before memory is taken.
 struct Open {
-    source: Source,
-    header: Header,
-    geometry: Geometry,
-    warnings: Vec<Warning>,
+    file: Opened,
     /// Voxels of one volume.
     voxels: usize,
     /// Volumes before the one to read.
@@ -83,48 +105,46 @@ struct Open {
 
 /// Opens a file, reads its header, and checks everything that can be checked before memory is taken.
 fn open(path: &Path, volume: Option<usize>) -> Result<Open, IoError> {
-    let header_path = source::header_path(path)?;
-    let mut source = Source::open(&header_path)?;
+    let path = nifti::header_path(path)?;
+    let mut source = Source::open(&path)?;
     let mut first = [0; 4];
     source.fill_exactly(&mut first)?;
-    let (version, big_endian) = header::sniff(first).map_err(|e| source.fault(Some(0), e))?;
-    let mut rest = vec![0; version.header_len() - first.len()];
-    source.fill_exactly(&mut rest)?;
-    let bytes = [&first[..], &rest].concat();
-    let header = header::parse(&bytes, version, big_endian).map_err(|(at, e)| source.fault(at, e))?;
-    let mut warnings = Vec::new();
-    let geometry = affine::geometry_of(&header.source, &mut warnings).map_err(|e| source.fault(None, e))?;
-
+    let file = if first == *b"NRRD" {
+        nrrd::open(source)
+    } else if metaimage::begins(&path, first) {
+        metaimage::open(source, first)
+    } else {
+        nifti::open(source, first, &path)
+    }?;
+    let source = &file.source;
+    let Layout {
+        datatype,
+        volumes,
+        start,
+        ..
+    } = file.layout;
     let skip = match volume {
-        None if header.volumes == 1 => 0,
-        None => return Err(source.fault(None, NiftiFault::SeveralVolumes { count: header.volumes })),
-        Some(asked) if (asked as u64) < header.volumes => asked as u64,
+        None if volumes == 1 => 0,
+        None => return Err(source.fault(None, VolumeFault::SeveralVolumes { count: volumes })),
+        Some(asked) if (asked as u64) < volumes => asked as u64,
         Some(asked) => {
-            let count = header.volumes;
-            return Err(source.fault(None, NiftiFault::NoSuchVolume { asked, count }));
+            let count = volumes;
+            return Err(source.fault(None, VolumeFault::NoSuchVolume { asked, count }));
         }
     };
-    if !header.single_file {
-        source = Source::open(&source::data_path(&header_path)?)?;
-    }
-    let extents = header.source.shape.iter().map(|&n| n as u64);
+    let extents = file.geometry.shape.iter().map(|&n| n as u64);
     let volume_bytes = extents
-        .chain([header.datatype.bytes() as u64])
+        .chain([datatype.bytes() as u64])
         .try_fold(1u64, u64::checked_mul);
-    let needed = volume_bytes
-        .and_then(|n| n.checked_mul(header.volumes))
-        .unwrap_or(u64::MAX);
-    if needed.saturating_add(header.vox_offset) > source.most_bytes() {
+    let needed = volume_bytes.and_then(|n| n.checked_mul(volumes)).unwrap_or(u64::MAX);
+    if needed.saturating_add(start) > source.most_bytes() {
         let file_len = source.file_len();
-        return Err(source.fault(None, NiftiFault::TooLarge { needed, file_len }));
+        return Err(source.fault(None, VolumeFault::TooLarge { needed, file_len }));
     }
-    geometry.validate()?;
+    file.geometry.validate()?;
     Ok(Open {
-        source,
-        voxels: geometry.len(),
-        header,
-        geometry,
-        warnings,
+        voxels: file.geometry.len(),
+        file,
         skip,
     })
 }
@@ -137,47 +157,49 @@ const DEPTH: usize = 6;
 
 impl Open {
     fn volume_bytes(&self) -> u64 {
-        (self.voxels as u64).saturating_mul(self.header.datatype.bytes() as u64)
+        (self.voxels as u64).saturating_mul(self.file.layout.datatype.bytes() as u64)
     }
 
     fn likely_voxels(&self) -> usize {
-        usize::try_from(self.source.likely_bytes()).unwrap_or(usize::MAX) / self.header.datatype.bytes()
+        usize::try_from(self.file.source.likely_bytes()).unwrap_or(usize::MAX) / self.file.layout.datatype.bytes()
     }
 
     /// Reads the volume into a sink and checks how the file ends.
     fn read_voxels<S: Sink>(&mut self, sink: Result<S, SinkError>) -> Result<S, IoError> {
-        let start = self.header.vox_offset + self.skip * self.volume_bytes();
-        self.source.skip_to(start)?;
+        let Layout {
+            datatype, big_endian, ..
+        } = self.file.layout;
+        let start = self.file.layout.start + self.skip * self.volume_bytes();
+        self.file.source.skip_to(start)?;
         let mut sink = sink.map_err(|e| self.refusal(e))?;
         let end = start + self.volume_bytes();
-        let (datatype, big_endian) = (self.header.datatype, self.header.big_endian);
-        let taken = overlapped(&mut self.source, end - start, |chunk| {
+        let taken = overlapped(&mut self.file.source, end - start, |chunk| {
             feed(&mut sink, datatype, big_endian, chunk)
         });
         match taken {
             Ok(n) if n == end - start => {}
-            Ok(_) => return Err(self.source.truncated(end)),
-            Err(Stop::Read(e)) => return Err(self.source.failed(e, end)),
+            Ok(_) => return Err(self.file.source.truncated(end)),
+            Err(Stop::Read(e)) => return Err(self.file.source.failed(e, end)),
             Err(Stop::Sink(e)) => return Err(self.refusal(e)),
         }
-        if self.skip + 1 == self.header.volumes && self.source.more_follows()? {
-            self.warnings.push(Warning::TrailingBytes);
+        if self.skip + 1 == self.file.layout.volumes && self.file.source.more_follows()? {
+            self.file.warnings.push(Warning::TrailingBytes);
         }
         Ok(sink)
     }
 
     fn refusal(&self, error: SinkError) -> IoError {
-        let [_, ny, nx] = self.geometry.shape;
+        let [_, ny, nx] = self.file.geometry.shape;
         let reason = match error {
-            SinkError::OutOfMemory => NiftiFault::OutOfMemory {
+            SinkError::OutOfMemory => VolumeFault::OutOfMemory {
                 bytes: self.volume_bytes(),
             },
-            SinkError::NotALabel { value, voxel } => NiftiFault::NotALabel {
+            SinkError::NotALabel { value, voxel } => VolumeFault::NotALabel {
                 value,
                 index: [voxel % nx, voxel / nx % ny, voxel / nx / ny],
             },
         };
-        self.source.fault(None, reason)
+        self.file.source.fault(None, reason)
     }
 }
 
@@ -206,7 +228,7 @@ fn overlapped(
         let (full, chunks) = sync_channel::<io::Result<Vec<u8>>>(DEPTH);
         let (used, empty) = sync_channel::<Vec<u8>>(DEPTH);
         std::thread::Builder::new()
-            .name("nifti-read".to_owned())
+            .name("volume-read".to_owned())
             .spawn_scoped(scope, move || {
                 let mut left = len;
                 while left > 0 {
