@@ -1,20 +1,19 @@
-//! One scan from file to files: label map, manifest, picture.
+//! One scan from file to files: label map, manifest, and what else is wanted.
 
-use crate::preview::preview;
+use crate::outputs::{CaseFiles, Outputs};
 use crate::segmenter::{Report, Segmenter, StepTime};
-use crate::{Organ, PipelineError, peak_memory_bytes};
+use crate::{PipelineError, peak_memory_bytes};
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use viscera_image::{Geometry, Orientation};
-use viscera_io::{InputCase, ReadOptions, atomic_write, read_image, write_json, write_label_map, write_png};
+use viscera_io::{InputCase, IoError, ReadOptions, read_image, write_json};
 
-/// What to write beside the label map and the manifest, and how to read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What to write, and how to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobOptions {
-    /// Write a picture.
-    pub preview: bool,
+    /// The files that each case gets.
+    pub outputs: Outputs,
     /// Which volume of a 4-D file to take.
     pub volume: Option<usize>,
 }
@@ -28,7 +27,7 @@ pub struct Manifest {
     pub viscera: &'static str,
     /// The scan's file.
     pub input: PathBuf,
-    /// What was written, by file name.
+    /// What was written: names from the folder that this file lies in, with `/` on every system.
     pub outputs: Vec<String>,
     /// What segmented it.
     pub model: ModelFacts,
@@ -97,13 +96,13 @@ impl GridFacts {
     }
 }
 
-/// Segments one file and writes `CASE.nii.gz`, `CASE.json` and, if asked for, `CASE.png` into a folder.
+/// Segments one file and writes what the options say into a folder, and the manifest `CASE.json`.
 ///
-/// Each file appears whole or not at all; older results are replaced. The manifest comes last.
+/// Each file appears whole or not at all; older results are replaced. The manifest comes last, and an older one goes
+/// first, so that a manifest never stands beside files of another run.
 ///
 /// # Errors
-/// [`PipelineError::WouldOverwrite`] when the label map's file is the scan itself; those of reading, segmenting and
-/// writing.
+/// [`PipelineError::WouldOverwrite`] when an output's file is the scan itself; those of reading, segmenting and writing.
 pub fn segment_case(
     segmenter: &Segmenter,
     case: &InputCase,
@@ -111,14 +110,23 @@ pub fn segment_case(
     options: &JobOptions,
 ) -> Result<Manifest, PipelineError> {
     let begin = Instant::now();
-    let file = |ending: &str| format!("{}.{ending}", case.name);
-    let target = out.join(file("nii.gz"));
-    if same_file(&target, &case.path) {
-        return Err(PipelineError::WouldOverwrite { path: target });
-    }
+    let files = CaseFiles::new(out, &case.name, &options.outputs);
+    files.spare(&case.path, segmenter.model().labels())?;
     let scan = read_image(&case.path, &ReadOptions { volume: options.volume })?;
     let read_seconds = begin.elapsed().as_secs_f64();
     let result = segmenter.segment(&scan)?;
+
+    let manifest = files.path(&files.manifest());
+    match std::fs::remove_file(&manifest) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(IoError::Write {
+            path: manifest.clone(),
+            source: e,
+        }),
+        _ => Ok(()),
+    }?;
+    let grid = GridFacts::new(scan.image.geometry());
+    let (mut outputs, times) = files.write(&scan, &result, &title(&case.name, segmenter.model().name(), &grid))?;
+    outputs.push(files.manifest());
     let mut report = result.report;
     report.timings.insert(
         0,
@@ -127,30 +135,8 @@ pub fn segment_case(
             seconds: read_seconds,
         },
     );
-
-    let mut last = Instant::now();
-    let mut time = |report: &mut Report, step: &str| {
-        report.timings.push(StepTime {
-            step: step.to_owned(),
-            seconds: last.elapsed().as_secs_f64(),
-        });
-        last = Instant::now();
-    };
-    write_label_map(&target, &result.labels, &scan.header, result.table.entries())?;
-    let mut outputs = vec![file("nii.gz"), file("json")];
-    time(&mut report, "write");
-    let grid = GridFacts::new(scan.image.geometry());
-    if options.preview {
-        let title = title(&case.name, segmenter.model().name(), &grid);
-        let picture = match &scan.image {
-            viscera_io::Image::I16(v) => preview(v, &result.labels, &result.table, &report.organs, &title),
-            viscera_io::Image::F32(v) => preview(v, &result.labels, &result.table, &report.organs, &title),
-        }?;
-        write_png(&out.join(file("png")), picture.width, picture.height, &picture.rgb)?;
-        outputs.push(file("png"));
-        time(&mut report, "preview");
-    }
-    let manifest = Manifest {
+    report.timings.extend(times);
+    let facts = Manifest {
         case: case.name.clone(),
         viscera: env!("CARGO_PKG_VERSION"),
         input: case.path.clone(),
@@ -162,15 +148,8 @@ pub fn segment_case(
         threads: rayon::current_num_threads(),
         peak_memory_mib: peak_memory_bytes().map(|bytes| (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0),
     };
-    write_json(&out.join(file("json")), &manifest)?;
-    Ok(manifest)
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
+    write_json(&manifest, &facts)?;
+    Ok(facts)
 }
 
 fn title(case: &str, model: &str, grid: &GridFacts) -> String {
@@ -180,41 +159,4 @@ fn title(case: &str, model: &str, grid: &GridFacts) -> String {
         "{case}    {x} × {y} × {z} voxels of {dx:.2} × {dy:.2} × {dz:.2} mm, {}    model {model}",
         grid.orientation
     )
-}
-
-/// Writes the measures of all organs of some cases as a table with commas, one row per case and organ.
-///
-/// # Errors
-/// [`PipelineError::Io`] when the system refuses.
-pub fn write_statistics(path: &Path, manifests: &[Manifest]) -> Result<(), PipelineError> {
-    let mut text = "case,id,organ,voxels,volume_ml,mean_hu,std_hu,touches_border\n".to_owned();
-    for manifest in manifests {
-        for organ in &manifest.report.organs {
-            row(&mut text, &manifest.case, organ);
-        }
-    }
-    atomic_write(path, |file| file.write_all(text.as_bytes()))?;
-    Ok(())
-}
-
-fn row(text: &mut String, case: &str, organ: &Organ) {
-    let hu = |value: Option<f64>| value.map(|v| format!("{v:.2}")).unwrap_or_default();
-    // Names are the user's: quotes keep commas and quotes in them apart from ours.
-    let case = if case.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", case.replace('"', "\"\""))
-    } else {
-        case.to_owned()
-    };
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
-        "{case},{},{},{},{:.4},{},{},{}",
-        organ.id,
-        organ.name,
-        organ.voxels,
-        organ.volume_ml,
-        hu(organ.mean_hu),
-        hu(organ.std_hu),
-        organ.touches_border
-    );
 }
