@@ -42,14 +42,17 @@ mod png;
 mod volume;
 mod warning;
 
-pub use atomic::{atomic_write, write_json};
+pub use atomic::{atomic_write, remove_file, remove_stale, write_json};
 pub use dataset::{Annotations, Case, Classes, Dataset, DatasetJson, LabelIds, Split, class_colour};
 pub use error::{DatasetFault, IoError, VolumeFault};
-pub use inputs::{InputCase, case_name, expand_inputs};
+pub use inputs::{InputCase, case_name, expand_inputs, with_list};
 pub use mapped::MappedFile;
 pub use mesh::{Mesh, write_glb, write_obj, write_stl};
 pub use nifti::{NiftiVersion, SourceHeader};
 pub use npy::{NpyArray, NpyFault, read_npy, write_npy};
 pub use png::{Pixels, png_bytes, write_png};
-pub use volume::{Image, ReadImage, ReadOptions, read_image, read_label_map, write_image, write_label_map};
+pub use volume::{
+    Image, ImageFacts, ReadImage, ReadOptions, image_facts, image_files, read_image, read_label_map, write_image,
+    write_label_map,
+};
 pub use warning::Warning;

@@ -1,8 +1,10 @@
 //! From a CT to organ masks: recipes, stages, post-processing, report.
 
+pub mod batch;
 mod check;
 mod decide;
 mod error;
+mod estimate;
 mod hash;
 mod inspect;
 mod job;
@@ -19,14 +21,17 @@ pub mod preview;
 pub mod recipe;
 mod restore;
 mod segmenter;
+mod source;
 mod statistics;
 mod warning;
+mod watch;
 
 pub use check::not_hounsfield;
 pub use decide::Decision;
 pub use error::PipelineError;
+pub use estimate::{Estimate, estimate};
 pub use inspect::{Inspection, inspect};
-pub use job::{GridFacts, JobOptions, Manifest, ModelFacts, segment_case};
+pub use job::{GridFacts, JobOptions, Manifest, ModelFacts, Settings, segment_case};
 pub use localise::{Localised, Roi};
 pub use memory::peak_memory_bytes;
 pub use model::{Model, ModelStore, Network, StageWeights, Verified};
@@ -39,6 +44,8 @@ pub use prepare::{NetworkInput, Oriented, network_volume, normalise};
 pub use recipe::Recipe;
 pub use restore::RoiLabels;
 pub use segmenter::{Report, RoiReport, SegmentOptions, Segmentation, Segmenter, StepTime};
+pub use source::SourceFile;
 pub use statistics::{Organ, measure};
 pub use viscera_net::Storage;
 pub use warning::{Warning, Warnings};
+pub use watch::{Progress, Watch};

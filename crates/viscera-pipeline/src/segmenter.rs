@@ -9,7 +9,7 @@ use crate::prepare::{NetworkInput, Oriented, network_error};
 use crate::recipe::{Role, Stage};
 use crate::restore::RoiLabels;
 use crate::statistics::{Organ, measure};
-use crate::{Model, PipelineError, Warning, Warnings, not_hounsfield};
+use crate::{Model, PipelineError, Warning, Warnings, Watch, not_hounsfield};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use viscera_image::{Box3, Intensity, LabelMap, LabelTable, Volume};
 use viscera_io::{Image, ReadImage};
 
 /// What a [`Segmenter`] should do beyond its model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SegmentOptions {
     /// Names of the classes to keep; all without.
     pub roi_subset: Option<Vec<String>>,
@@ -33,7 +33,8 @@ pub struct Segmenter {
     engines: Vec<Engine>,
     /// The classes that are written and measured.
     kept: LabelTable,
-    allow_non_hu: bool,
+    options: SegmentOptions,
+    watch: Watch,
 }
 
 /// A finished scan.
@@ -85,25 +86,29 @@ pub struct StepTime {
 }
 
 /// Measures the wall-clock time between calls.
-struct Clock {
+struct Clock<'a> {
     last: Instant,
     times: Vec<StepTime>,
+    watch: &'a Watch,
 }
 
-impl Clock {
-    fn new() -> Self {
+impl<'a> Clock<'a> {
+    fn new(watch: &'a Watch) -> Self {
         Self {
             last: Instant::now(),
             times: Vec::new(),
+            watch,
         }
     }
 
     fn step(&mut self, step: impl Into<String>) {
         let now = Instant::now();
-        self.times.push(StepTime {
+        let done = StepTime {
             step: step.into(),
             seconds: now.duration_since(self.last).as_secs_f64(),
-        });
+        };
+        self.watch.done(&done);
+        self.times.push(done);
         self.last = now;
     }
 }
@@ -131,8 +136,21 @@ impl Segmenter {
             model,
             engines,
             kept,
-            allow_non_hu: options.allow_non_hu,
+            options: options.clone(),
+            watch: Watch::default(),
         })
+    }
+
+    /// The same, telling of each step that is done.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// What it was asked to do.
+    #[must_use]
+    pub fn options(&self) -> &SegmentOptions {
+        &self.options
     }
 
     /// The model.
@@ -166,11 +184,11 @@ impl Segmenter {
         scan: &Volume<T>,
         mut warnings: Warnings,
     ) -> Result<Segmentation, PipelineError> {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(&self.watch);
         let oriented = Oriented::new(scan)?;
         clock.step("orient");
         if let Some(reason) = not_hounsfield(oriented.volume().data())? {
-            if !self.allow_non_hu {
+            if !self.options.allow_non_hu {
                 return Err(PipelineError::NotHounsfield { reason });
             }
             warnings.push(Warning::NotHounsfield { reason });

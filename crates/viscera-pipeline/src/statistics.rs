@@ -2,11 +2,11 @@
 
 use crate::PipelineError;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use viscera_image::{Geometry, ImageError, Intensity, LabelMap, LabelTable, Volume};
 
 /// Measures of one organ.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Organ {
     /// Its id in the label map.
     pub id: u8,

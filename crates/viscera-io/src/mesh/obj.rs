@@ -14,7 +14,11 @@ pub fn write_obj(path: &Path, meshes: &[Mesh]) -> Result<(), IoError> {
     atomic_write(&colours, |out| {
         for mesh in meshes {
             let [red, green, blue] = mesh.rgb.map(|c| f32::from(c) / 255.0);
-            writeln!(out, "newmtl {}\nKd {red:.4} {green:.4} {blue:.4}\nd 1", word(&mesh.name))?;
+            writeln!(
+                out,
+                "newmtl {}\nKd {red:.4} {green:.4} {blue:.4}\nd 1",
+                word(&mesh.name)
+            )?;
         }
         Ok(())
     })?;

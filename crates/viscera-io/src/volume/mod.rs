@@ -12,8 +12,8 @@ pub(crate) mod voxels;
 #[allow(clippy::indexing_slicing)] // our own voxels, nothing from outside
 mod write;
 
+pub use read::{ImageFacts, ReadImage, ReadOptions, image_facts, image_files, read_image, read_label_map};
 pub(crate) use read::{Layout, Opened};
-pub use read::{ReadImage, ReadOptions, read_image, read_label_map};
 pub(crate) use write::Voxels;
 pub use write::{write_image, write_label_map};
 

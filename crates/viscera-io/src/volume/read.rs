@@ -5,7 +5,7 @@ use super::source::Source;
 use super::voxels::{DataType, ImageSink, LabelSink, Pixels, Sink, SinkError, feed};
 use crate::{IoError, SourceHeader, VolumeFault, Warning, metaimage, nifti, nrrd};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use viscera_image::{Geometry, LabelMap, Volume};
 
@@ -61,6 +61,29 @@ pub fn read_image(path: &Path, options: &ReadOptions) -> Result<ReadImage, IoErr
     })
 }
 
+/// What the header of an image says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageFacts {
+    /// The grid.
+    pub geometry: Geometry,
+    /// Bytes that its voxels take in memory, unless numbers of 16 bits turn out not to fit into an `i16`.
+    pub bytes: u64,
+}
+
+/// Reads the header of an image and checks all that can be checked without its voxels.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn image_facts(path: &Path, options: &ReadOptions) -> Result<ImageFacts, IoError> {
+    let open = open(path, options.volume)?;
+    let Layout { datatype, scaling, .. } = open.file.layout;
+    let each = ImageSink::voxel_bytes(datatype, scaling) as u64;
+    Ok(ImageFacts {
+        bytes: (open.voxels as u64).saturating_mul(each),
+        geometry: open.file.geometry,
+    })
+}
+
 /// Reads a label map; files as for [`read_image`]. Oddities of its geometry are settled in the same way, silently.
 ///
 /// # Errors
@@ -103,8 +126,22 @@ struct Open {
     skip: u64,
 }
 
-/// Opens a file, reads its header, and checks everything that can be checked before memory is taken.
-fn open(path: &Path, volume: Option<usize>) -> Result<Open, IoError> {
+/// The files of an image: the path itself, or header and voxels where they are two.
+///
+/// # Errors
+/// As [`read_image`], as far as the header shows it.
+pub fn image_files(path: &Path) -> Result<Vec<PathBuf>, IoError> {
+    let (header, file) = open_header(path)?;
+    let voxels = file.source.path();
+    Ok(if voxels == header {
+        vec![header]
+    } else {
+        vec![header, voxels.to_owned()]
+    })
+}
+
+/// Opens the file with the header, and reads that in its format.
+fn open_header(path: &Path) -> Result<(PathBuf, Opened), IoError> {
     let path = nifti::header_path(path)?;
     let mut source = Source::open(&path)?;
     let mut first = [0; 4];
@@ -116,6 +153,12 @@ fn open(path: &Path, volume: Option<usize>) -> Result<Open, IoError> {
     } else {
         nifti::open(source, first, &path)
     }?;
+    Ok((path, file))
+}
+
+/// Opens a file, reads its header, and checks everything that can be checked before memory is taken.
+fn open(path: &Path, volume: Option<usize>) -> Result<Open, IoError> {
+    let (_, file) = open_header(path)?;
     let source = &file.source;
     let Layout {
         datatype,

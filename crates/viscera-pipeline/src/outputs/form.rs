@@ -1,9 +1,10 @@
 //! Which files a case gets.
 
+use serde::{Serialize, Serializer};
 use std::str::FromStr;
 
 /// Which files each case gets, beside its manifest.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Outputs {
     /// Format of the label map, and of the masks.
     pub labels: LabelFormat,
@@ -47,6 +48,12 @@ impl LabelFormat {
     }
 }
 
+impl Serialize for LabelFormat {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.ending())
+    }
+}
+
 impl FromStr for LabelFormat {
     type Err = String;
 
@@ -78,6 +85,12 @@ impl MeshFormat {
             Self::Obj => "obj",
             Self::Glb => "glb",
         }
+    }
+}
+
+impl Serialize for MeshFormat {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.ending())
     }
 }
 

@@ -17,7 +17,9 @@ use statistics::{statistics_csv, statistics_json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use viscera_image::{Box3, LabelEntry, LabelTable, label_boxes};
-use viscera_io::{Image, Mesh, ReadImage, atomic_write, write_glb, write_label_map, write_obj, write_png, write_stl};
+use viscera_io::{
+    Image, Mesh, ReadImage, atomic_write, remove_stale, write_glb, write_label_map, write_obj, write_png, write_stl,
+};
 
 /// Where the files of one case go.
 pub(crate) struct CaseFiles<'a> {
@@ -58,7 +60,10 @@ impl<'a> CaseFiles<'a> {
             let masks = file_names(table.entries());
             names.extend(masks.iter().map(|stem| self.inner(stem, self.outputs.labels.ending())));
         }
-        let clash = names.iter().map(|name| self.path(name)).find(|path| same_file(path, scan));
+        let clash = names
+            .iter()
+            .map(|name| self.path(name))
+            .find(|path| same_file(path, scan));
         clash.map_or(Ok(()), |path| Err(PipelineError::WouldOverwrite { path }))
     }
 
@@ -69,6 +74,8 @@ impl<'a> CaseFiles<'a> {
         result: &Segmentation,
         title: &str,
     ) -> Result<(Vec<String>, Vec<StepTime>), PipelineError> {
+        // What a killed run left in the case's own folder.
+        remove_stale(&self.path(self.case))?;
         let mut written = Vec::new();
         let mut times = Vec::new();
         let mut last = Instant::now();

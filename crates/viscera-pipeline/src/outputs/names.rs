@@ -14,7 +14,13 @@ pub(super) fn file_names(classes: &[LabelEntry]) -> Vec<String> {
             .name
             .chars()
             .take(100)
-            .map(|c| if c.is_alphanumeric() || "_-+ ()".contains(c) { c } else { '_' })
+            .map(|c| {
+                if c.is_alphanumeric() || "_-+ ()".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
             .collect();
         let safe = safe.trim().to_owned();
         if taken.insert(safe.to_lowercase()) {

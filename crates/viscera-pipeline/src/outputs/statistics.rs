@@ -1,20 +1,21 @@
 //! Measures of organs as files: a table over all cases, and per case what TotalSegmentator writes.
 
-use crate::{Manifest, Organ, PipelineError};
+use crate::{Organ, PipelineError};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 use viscera_io::atomic_write;
 
-/// Writes the measures of all organs of some cases as a table with commas, one row per case and organ.
+/// Writes the measures of all organs of some cases, by the cases' names, as a table with commas, one row per case and
+/// organ.
 ///
 /// # Errors
 /// [`PipelineError::Io`] when the system refuses.
-pub fn write_statistics(path: &Path, manifests: &[Manifest]) -> Result<(), PipelineError> {
+pub fn write_statistics(path: &Path, cases: &[(&str, &[Organ])]) -> Result<(), PipelineError> {
     let mut text = "case,id,organ,voxels,volume_ml,mean_hu,std_hu,touches_border\n".to_owned();
-    for manifest in manifests {
-        for organ in &manifest.report.organs {
-            row(&mut text, &manifest.case, organ);
+    for (case, organs) in cases {
+        for organ in *organs {
+            row(&mut text, case, organ);
         }
     }
     atomic_write(path, |file| file.write_all(text.as_bytes()))?;
@@ -73,7 +74,12 @@ pub(super) fn statistics_csv(organs: &[Organ]) -> String {
     let mut text = "organ,volume,intensity,touches_border\n".to_owned();
     for organ in organs {
         let [volume, intensity] = pair(organ);
-        let _ = writeln!(text, "{},{volume},{intensity},{}", cell(&organ.name), organ.touches_border);
+        let _ = writeln!(
+            text,
+            "{},{volume},{intensity},{}",
+            cell(&organ.name),
+            organ.touches_border
+        );
     }
     text
 }

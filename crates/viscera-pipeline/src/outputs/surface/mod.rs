@@ -35,13 +35,7 @@ pub fn surface(map: &LabelMap, region: &Box3, class: &LabelEntry) -> Mesh {
     smooth::match_volume(&mut shape, wanted, 0.45 * reach);
     // To LPS, which is a rotation of RAS: triangles keep their side.
     let middle = shape.middle;
-    let point = |[r, a, s]: [f64; 3]| {
-        [
-            -(r + middle[0]) as f32,
-            -(a + middle[1]) as f32,
-            (s + middle[2]) as f32,
-        ]
-    };
+    let point = |[r, a, s]: [f64; 3]| [-(r + middle[0]) as f32, -(a + middle[1]) as f32, (s + middle[2]) as f32];
     Mesh {
         name: class.name.clone(),
         rgb: class.rgb,
@@ -69,7 +63,11 @@ fn place(marched: march::Marched, field: &Field, grid: &Geometry) -> Shape {
     });
     let points = points.collect();
     let [z, y, x] = grid.direction;
-    let cross = [x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]];
+    let cross = [
+        x[1] * y[2] - x[2] * y[1],
+        x[2] * y[0] - x[0] * y[2],
+        x[0] * y[1] - x[1] * y[0],
+    ];
     let right_handed = cross.iter().zip(z).map(|(a, b)| a * b).sum::<f64>() > 0.0;
     let triangles = if right_handed {
         marched.triangles

@@ -25,7 +25,9 @@ fn watertight(mesh: &Mesh) -> bool {
             *walks.entry(edge).or_default() += 1;
         }
     }
-    walks.iter().all(|(&(a, b), &n)| n == 1 && walks.get(&(b, a)) == Some(&1))
+    walks
+        .iter()
+        .all(|(&(a, b), &n)| n == 1 && walks.get(&(b, a)) == Some(&1))
 }
 
 /// Positive where triangles look outwards.
@@ -99,7 +101,12 @@ fn volume_and_place_are_the_masks_on_any_grid() {
             for (axis, [low, high]) in bounds.into_iter().enumerate() {
                 let reach = 0.75 * spacing[0].max(spacing[1]);
                 let of = |pick: fn(f32, f32) -> f32| {
-                    mesh.vertices.iter().map(|v| v[axis]).reduce(pick).map(f64::from).unwrap()
+                    mesh.vertices
+                        .iter()
+                        .map(|v| v[axis])
+                        .reduce(pick)
+                        .map(f64::from)
+                        .unwrap()
                 };
                 assert!((of(f32::min) - low).abs() < reach && (of(f32::max) - high).abs() < reach);
             }
