@@ -8,6 +8,7 @@ mod crop;
 mod error;
 mod geometry;
 mod intensity;
+mod label_boxes;
 mod labels;
 mod orient;
 pub mod phantom;
@@ -23,6 +24,7 @@ pub use crop::{bounding_box, bounding_box_in, crop, cropped_geometry, paste, pas
 pub use error::ImageError;
 pub use geometry::{Box3, Geometry};
 pub use intensity::{Histogram, Moments, histogram, moments, percentiles, window, z_score};
+pub use label_boxes::label_boxes;
 pub use labels::{AnnotatedClasses, LabelEntry, LabelTable};
 pub use orient::{AxisMap, Orientation};
 pub use resample::{

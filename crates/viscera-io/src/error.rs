@@ -24,15 +24,15 @@ pub enum IoError {
         /// What the system said.
         source: io::Error,
     },
-    /// A NIfTI file that cannot be used, or a volume that cannot be written as one.
+    /// A file of voxels (NIfTI, NRRD, MetaImage) that cannot be used, or a volume that cannot be written as one.
     #[error("{reason}{at}: {path}", at = At(*offset), path = path.display())]
-    Nifti {
+    Volume {
         /// The file.
         path: PathBuf,
         /// Byte of the (uncompressed) file at which the fault lies, where there is one.
         offset: Option<u64>,
         /// The fault, and what to do about it.
-        reason: NiftiFault,
+        reason: VolumeFault,
     },
     /// A data-set folder that does not follow nnU-Net's convention.
     #[error("{reason}: {path}", path = path.display())]
@@ -50,7 +50,7 @@ pub enum IoError {
         /// Line, column and cause.
         source: serde_json::Error,
     },
-    /// Neither a NIfTI file nor a folder with some.
+    /// Neither a file of voxels nor a folder with some.
     #[error("{reason}: {path}", path = path.display())]
     Input {
         /// What the user named.
@@ -104,10 +104,10 @@ impl std::fmt::Display for At {
     }
 }
 
-/// What is wrong with a NIfTI file.
+/// What is wrong with a file of voxels.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NiftiFault {
+pub enum VolumeFault {
     /// The file ends too early.
     #[error("the file ends after {found} of the {expected} bytes it must have; copy or convert it again")]
     Truncated {
@@ -117,14 +117,14 @@ pub enum NiftiFault {
         found: u64,
     },
     /// Damaged compression.
-    #[error("the gzip data are damaged ({detail}); copy or convert the file again")]
-    DamagedGzip {
+    #[error("the compressed data are damaged ({detail}); copy or convert the file again")]
+    DamagedData {
         /// What the decompressor found.
         detail: String,
     },
-    /// Neither NIfTI-1 nor NIfTI-2.
-    #[error("not a NIfTI file: it begins with {first:02x?}; convert the scan to NIfTI first")]
-    NotNifti {
+    /// None of the formats that are read.
+    #[error("not a NIfTI, NRRD or MetaImage file: it begins with {first:02x?}; convert the scan to one of them first")]
+    UnknownFormat {
         /// First bytes of the (uncompressed) file.
         first: [u8; 4],
     },
@@ -134,7 +134,7 @@ pub enum NiftiFault {
         /// The four bytes found.
         magic: [u8; 4],
     },
-    /// The other half of a `.hdr`/`.img` pair is missing.
+    /// The other half of a pair of header and data is missing.
     #[error("the other half of the pair, \"{expected}\", is missing; put it beside this file")]
     MissingHalf {
         /// File name that was looked for.
@@ -161,21 +161,55 @@ pub enum NiftiFault {
         count: u64,
     },
     /// Spacing that is zero, negative infinite or not a number.
-    #[error("spacing {spacing:?} mm (x, y, z) is not positive; write the right spacing into the header's pixdim")]
+    #[error("spacing {spacing:?} mm (x, y, z) is not positive; write the right spacing into the header")]
     BadSpacing {
         /// Spacing along x, y, z.
         spacing: [f64; 3],
     },
     /// Axes that do not span space.
-    #[error("the voxel axes do not span space or are not finite; write a valid sform or qform into the header")]
+    #[error("the voxel axes do not span space or are not finite; write valid axes into the header")]
     BadAffine,
     /// Voxels of a kind that is no CT.
-    #[error("voxels of type {name} (code {code}) cannot be read; convert to 16-bit integers or 32-bit floats")]
+    #[error("voxels of type {name} cannot be read; convert to 16-bit integers or 32-bit floats")]
     UnsupportedType {
-        /// NIfTI's code.
-        code: i16,
-        /// NIfTI's name.
-        name: &'static str,
+        /// The format's name of the type.
+        name: String,
+    },
+    /// A header in text without a field that it must have.
+    #[error("the header has no field \"{field}\"; it is damaged or was written wrongly")]
+    MissingField {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field of a header in text that cannot be understood.
+    #[error("the header's field \"{field}\" is \"{value}\", {expected}")]
+    BadField {
+        /// The field.
+        field: &'static str,
+        /// What stands there, shortened.
+        value: String,
+        /// What is wrong with it.
+        expected: &'static str,
+    },
+    /// A header in text that does not end, or is none.
+    #[error("line {line} of the header {reason}; the file is damaged or was written wrongly")]
+    BadHeader {
+        /// Line, the first is 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Voxels stored in a way that is not read.
+    #[error("voxels stored as \"{name}\" cannot be read; save the file again as raw or gzip")]
+    UnsupportedEncoding {
+        /// The format's name for it.
+        name: String,
+    },
+    /// Several values per voxel.
+    #[error("each voxel has {count} values (colours, or overlapping segments); save one of them per file")]
+    SeveralValues {
+        /// Values per voxel.
+        count: u64,
     },
     /// A slope without a usable intercept.
     #[error("intensity scaling {slope} × value + {inter} is not finite; write the right scl_slope and scl_inter")]
@@ -224,9 +258,12 @@ pub enum NiftiFault {
         /// Shape of the label map.
         found: [usize; 3],
     },
-    /// An output name that is no NIfTI name.
-    #[error("the output's name must end in .nii.gz or .nii")]
-    BadName,
+    /// An output name whose ending is not the format's.
+    #[error("the output's name must end in {endings}")]
+    BadName {
+        /// The endings that go.
+        endings: &'static str,
+    },
 }
 
 /// What is wrong with a data-set folder.

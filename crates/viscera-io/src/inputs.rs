@@ -15,8 +15,12 @@ pub struct InputCase {
     pub path: PathBuf,
 }
 
-/// Name of a case by its file's name: without `.nii.gz`, `.nii`, `.hdr` or `.img` (plain or `.gz`, in any case of
-/// letters), and without nnU-Net's channel suffix `_0000`. `None` for other endings and for names that are empty then.
+/// Endings of files with voxels, in the order in which they are looked for. All may be compressed (`.gz`).
+const ENDINGS: [&str; 8] = [".nii", ".hdr", ".img", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"];
+
+/// Name of a case by its file's name: without `.nii.gz`, `.nii`, `.hdr`, `.img`, `.seg.nrrd`, `.nrrd`, `.nhdr`, `.mha` or
+/// `.mhd` (plain or `.gz`, in any case of letters), and without nnU-Net's channel suffix `_0000`. `None` for other endings
+/// and for names that are empty then.
 #[must_use]
 pub fn case_name(path: &Path) -> Option<String> {
     let (stem, _) = split_name(path)?;
@@ -24,24 +28,24 @@ pub fn case_name(path: &Path) -> Option<String> {
     (!stem.is_empty()).then(|| stem.to_owned())
 }
 
-/// A file's name without its NIfTI ending, and which of the three it is.
+/// A file's name without its ending, and which one it is.
 fn split_name(path: &Path) -> Option<(&str, &'static str)> {
     let name = path.file_name()?.to_str()?;
     let lower = name.to_ascii_lowercase();
     let plain = lower.strip_suffix(".gz").unwrap_or(&lower);
-    let ending = [".nii", ".hdr", ".img"].into_iter().find(|e| plain.ends_with(e))?;
+    let ending = ENDINGS.into_iter().find(|e| plain.ends_with(e))?;
     Some((name.get(..plain.len() - ending.len())?, ending))
 }
 
 /// The cases of files, folders and patterns.
 ///
-/// A file counts as it is named. A folder counts with the NIfTI files that lie directly in it, hidden ones left out. What
+/// A file counts as it is named. A folder counts with the scans that lie directly in it, hidden ones left out. What
 /// does not exist and has `*`, `?` or `[` in its name is a pattern, as shells know them: `*` and `?` stay within a folder,
-/// `**` stands for any number of folders. It counts with the NIfTI files and folders that it matches. The two halves of a
+/// `**` stands for any number of folders. It counts with the scans and folders that it matches. The two halves of a
 /// pair are one case. The cases are sorted by name.
 ///
 /// # Errors
-/// [`IoError::Input`] for a path that is not there, a file with another ending, a folder without NIfTI files, or a pattern
+/// [`IoError::Input`] for a path that is not there, a file with another ending, a folder without scans, or a pattern
 /// that matches none; [`IoError::DuplicateCase`] when two files give one name; [`IoError::Read`] when the system refuses.
 pub fn expand_inputs(inputs: &[PathBuf]) -> Result<Vec<InputCase>, IoError> {
     let mut cases: BTreeMap<String, PathBuf> = BTreeMap::new();
@@ -51,7 +55,8 @@ pub fn expand_inputs(inputs: &[PathBuf]) -> Result<Vec<InputCase>, IoError> {
                 path: path.clone(),
                 reason,
             };
-            let name = case_name(&path).ok_or_else(|| wrong("not a NIfTI name (.nii.gz, .nii, .hdr, .img)"))?;
+            let name = case_name(&path)
+                .ok_or_else(|| wrong("not a name of a scan (.nii.gz, .nii, .hdr, .img, .nrrd, .nhdr, .mha, .mhd)"))?;
             if !path.exists() {
                 return Err(wrong("there is no such file or folder"));
             }
@@ -112,9 +117,11 @@ fn files_of(input: &Path) -> Result<Vec<PathBuf>, IoError> {
         reason,
     };
     if input.is_dir() {
-        let files = nifti_files(entries(input)?);
+        let files = scans(entries(input)?);
         if files.is_empty() {
-            return Err(none("the folder has no NIfTI files (.nii.gz, .nii, .hdr, .img)"));
+            return Err(none(
+                "the folder has no scans (.nii.gz, .nii, .hdr, .img, .nrrd, .nhdr, .mha, .mhd)",
+            ));
         }
         return Ok(files);
     }
@@ -141,9 +148,11 @@ fn files_of(input: &Path) -> Result<Vec<PathBuf>, IoError> {
             found.push(path);
         }
     }
-    let files = nifti_files(found);
+    let files = scans(found);
     if files.is_empty() {
-        return Err(none("the pattern matches no NIfTI files (.nii.gz, .nii, .hdr, .img)"));
+        return Err(none(
+            "the pattern matches no scans (.nii.gz, .nii, .hdr, .img, .nrrd, .nhdr, .mha, .mhd)",
+        ));
     }
     Ok(files)
 }
@@ -158,8 +167,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, IoError> {
     entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect()
 }
 
-/// The NIfTI files among some paths, each once, sorted; of a pair the header. Hidden ones are left out.
-fn nifti_files(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+/// The scans among some paths, each once, sorted; of a pair the header. Hidden ones are left out.
+fn scans(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     let hidden = |path: &Path| path.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
     paths.retain(|path| !hidden(path) && path.is_file() && case_name(path).is_some());
     paths.sort();
@@ -178,7 +187,7 @@ fn same_image(first: &Path, second: &Path) -> Option<PathBuf> {
     if first == second {
         return Some(first.to_owned());
     }
-    match nifti_files(vec![first.to_owned(), second.to_owned()]).as_slice() {
+    match scans(vec![first.to_owned(), second.to_owned()]).as_slice() {
         [header] => Some(header.clone()),
         _ => None,
     }
@@ -199,7 +208,11 @@ mod tests {
             ("p.img.gz", Some("p")),
             ("_0000.nii", None),
             (".nii.gz", None),
-            ("a.nrrd", None),
+            ("a.nrrd", Some("a")),
+            ("a_0000.Seg.NRRD", Some("a")),
+            ("b.nhdr", Some("b")),
+            ("b.mha", Some("b")),
+            ("b.raw", None),
             ("a.gz", None),
         ] {
             assert_eq!(case_name(Path::new(file)).as_deref(), name, "{file}");
@@ -257,8 +270,8 @@ mod tests {
             path
         };
         let refused = |inputs: &[PathBuf]| expand_inputs(inputs).expect_err("refused").to_string();
-        assert!(refused(&[dir.path().to_owned()]).contains("no NIfTI files"));
-        assert!(refused(&[there("a.txt")]).contains("not a NIfTI name"));
+        assert!(refused(&[dir.path().to_owned()]).contains("no scans"));
+        assert!(refused(&[there("a.txt")]).contains("not a name of a scan"));
         assert!(refused(&[dir.path().join("b.nii")]).contains("no such file"));
         assert!(refused(&[there("c.nii"), there("c_0000.nii.gz")]).contains("\"c\""));
     }
@@ -295,7 +308,7 @@ mod tests {
         assert_eq!(found("**/*.nii"), ["[x]", "five", "two"]);
         // What is there is no pattern.
         assert_eq!(found("[x].nii"), ["[x]"]);
-        for (pattern, part) in [("c*", "matches no NIfTI"), ("a/***", "not a pattern")] {
+        for (pattern, part) in [("c*", "matches no scans"), ("a/***", "not a pattern")] {
             let refused = expand_inputs(&[dir.path().join(pattern)]).expect_err("refused");
             assert!(refused.to_string().contains(part), "{refused}");
         }

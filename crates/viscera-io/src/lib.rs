@@ -1,4 +1,4 @@
-//! Readers and writers of files from outside: NIfTI, PNG, and the folder conventions of nnU-Net.
+//! Readers and writers of files from outside: NIfTI, NRRD, MetaImage, PNG, surfaces, and the folder conventions of nnU-Net.
 //!
 //! Everything here takes bytes that nobody has checked. Allocation is bounded by what a file really holds, every fault
 //! is an error with a cause and a way out, and nothing panics. Files are written to a temporary name in the same folder
@@ -33,20 +33,26 @@ mod error;
 mod gzip;
 mod inputs;
 mod mapped;
+mod mesh;
+mod metaimage;
 mod nifti;
 mod npy;
+mod nrrd;
 mod png;
+mod volume;
 mod warning;
 
 pub use atomic::{atomic_write, remove_file, remove_stale, write_json};
 pub use dataset::{Annotations, Case, Classes, Dataset, DatasetJson, LabelIds, Split, class_colour};
-pub use error::{DatasetFault, IoError, NiftiFault};
+pub use error::{DatasetFault, IoError, VolumeFault};
 pub use inputs::{InputCase, case_name, expand_inputs, with_list};
 pub use mapped::MappedFile;
-pub use nifti::{
-    Image, ImageFacts, NiftiVersion, ReadImage, ReadOptions, SourceHeader, image_facts, image_files, read_image,
-    read_label_map, write_image, write_label_map,
-};
+pub use mesh::{Mesh, write_glb, write_obj, write_stl};
+pub use nifti::{NiftiVersion, SourceHeader};
 pub use npy::{NpyArray, NpyFault, read_npy, write_npy};
 pub use png::{Pixels, png_bytes, write_png};
+pub use volume::{
+    Image, ImageFacts, ReadImage, ReadOptions, image_facts, image_files, read_image, read_label_map, write_image,
+    write_label_map,
+};
 pub use warning::Warning;

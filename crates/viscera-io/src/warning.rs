@@ -17,6 +17,8 @@ pub enum Warning {
     UnusableQform,
     /// Neither form has a code: spacing only. Left and right are a guess.
     NoOrientation,
+    /// An NRRD or MetaImage header that does not say how its axes lie in the body. Left and right are a guess.
+    NoSpace,
     /// Axes that are not at right angles were replaced by the nearest ones that are.
     SkewedAxes {
         /// Greatest departure from a right angle between two axes, in degrees.
@@ -60,6 +62,11 @@ impl fmt::Display for Warning {
                 f,
                 "the header has no orientation (sform and qform codes are 0); x was taken to grow to the left, \
                  y to the front, z upwards: right and left may be swapped"
+            ),
+            Self::NoSpace => write!(
+                f,
+                "the header does not say how its axes lie in the body; x was taken to grow to the left, y to the back, \
+                 z upwards: right and left may be swapped"
             ),
             Self::SkewedAxes { degrees } => write!(
                 f,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use viscera_image::Geometry;
-use viscera_io::{Image, IoError, NiftiFault, ReadOptions, Warning, read_image, read_label_map};
+use viscera_io::{Image, IoError, ReadOptions, VolumeFault, Warning, read_image, read_label_map};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -111,11 +111,11 @@ fn a_volume_of_four_dimensions_is_chosen_or_refused() {
     assert!(first.iter().zip(&second).all(|(a, b)| a + 1000.0 == *b));
     assert!(first.iter().zip(&third).all(|(a, b)| a * 2.0 == *b));
     let reason = |volume| match read(volume) {
-        Err(IoError::Nifti { reason, .. }) => reason,
+        Err(IoError::Volume { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
-    assert_eq!(reason(None), NiftiFault::SeveralVolumes { count: 3 });
-    assert_eq!(reason(Some(3)), NiftiFault::NoSuchVolume { asked: 3, count: 3 });
+    assert_eq!(reason(None), VolumeFault::SeveralVolumes { count: 3 });
+    assert_eq!(reason(Some(3)), VolumeFault::NoSuchVolume { asked: 3, count: 3 });
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn label_maps_hold_ids_or_are_refused() {
         ("v2_be_i1.nii", -128.0, [0, 0, 0]),
     ] {
         match read_label_map(&fixture(name)) {
-            Err(IoError::Nifti {
-                reason: NiftiFault::NotALabel { value: v, index: i },
+            Err(IoError::Volume {
+                reason: VolumeFault::NotALabel { value: v, index: i },
                 ..
             }) => assert_eq!((v, i), (value, index), "{name}"),
             other => panic!("{name}: {other:?}"),

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use viscera_io::{IoError, NiftiFault, ReadImage, ReadOptions, read_image, read_label_map};
+use viscera_io::{IoError, ReadImage, ReadOptions, VolumeFault, read_image, read_label_map};
 
 fn fixture(name: &str) -> Vec<u8> {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fixtures/nifti", name]
@@ -21,9 +21,9 @@ fn read_bytes(bytes: &[u8]) -> Result<ReadImage, IoError> {
     read_image(&path, &ReadOptions::default())
 }
 
-fn fault(bytes: &[u8]) -> NiftiFault {
+fn fault(bytes: &[u8]) -> VolumeFault {
     match read_bytes(bytes) {
-        Err(IoError::Nifti { reason, .. }) => reason,
+        Err(IoError::Volume { reason, .. }) => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -54,7 +54,7 @@ fn a_cut_gzip_says_how_much_there_was() {
     });
     let packed = gzip(&bytes);
     match fault(&packed[..packed.len() / 2]) {
-        NiftiFault::Truncated { expected, found } => {
+        VolumeFault::Truncated { expected, found } => {
             assert_eq!(expected, 2_000_352);
             assert!((900_000..=1_100_000).contains(&found), "{found}");
         }
@@ -75,7 +75,7 @@ fn every_truncation_is_an_error() {
         assert!(read_bytes(&bytes).is_ok(), "{name}");
         for len in 0..bytes.len() {
             match read_bytes(&bytes[..len]) {
-                Err(IoError::Nifti { reason, .. }) => {
+                Err(IoError::Volume { reason, .. }) => {
                     let message = reason.to_string();
                     assert!(
                         message.contains("bytes") || message.contains("damaged") || len < 4,
@@ -103,20 +103,20 @@ fn truncation_of_a_large_file_is_an_error_too() {
     for len in [packed.len() - 1, packed.len() - 8, packed.len() / 2] {
         assert!(matches!(
             fault(&packed[..len]),
-            NiftiFault::Truncated { .. } | NiftiFault::DamagedGzip { .. }
+            VolumeFault::Truncated { .. } | VolumeFault::DamagedData { .. }
         ));
     }
     let short = gzip(&bytes[..1_000_000]);
     assert_eq!(
         fault(&short),
-        NiftiFault::Truncated {
+        VolumeFault::Truncated {
             expected: 1_600_352,
             found: 1_000_000
         }
     );
     let mut flipped = packed.clone();
     flipped[packed.len() - 6] ^= 1; // in the checksum
-    assert!(matches!(fault(&flipped), NiftiFault::DamagedGzip { .. }));
+    assert!(matches!(fault(&flipped), VolumeFault::DamagedData { .. }));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn dimensions_that_cannot_be() {
     ] {
         let bytes: Vec<u8> = dim.iter().flat_map(|d| d.to_le_bytes()).collect();
         assert!(
-            matches!(fault(&edited(&[(40, &bytes)])), NiftiFault::BadDimensions { .. }),
+            matches!(fault(&edited(&[(40, &bytes)])), VolumeFault::BadDimensions { .. }),
             "{dim:?}"
         );
     }
@@ -143,18 +143,18 @@ fn huge_dimensions_take_no_memory() {
         .flat_map(|d| d.to_le_bytes())
         .collect();
     let bytes = edited(&[(40, &huge)]);
-    assert!(matches!(fault(&bytes), NiftiFault::TooLarge { .. }));
-    assert!(matches!(fault(&gzip(&bytes)), NiftiFault::TooLarge { .. }));
+    assert!(matches!(fault(&bytes), VolumeFault::TooLarge { .. }));
+    assert!(matches!(fault(&gzip(&bytes)), VolumeFault::TooLarge { .. }));
     // NIfTI-2 can ask for more than 2⁶⁴ bytes.
     let mut two = fixture("v2_le_i2.nii");
     for axis in 1..=3 {
         two[16 + 8 * axis..24 + 8 * axis].copy_from_slice(&(i64::MAX - 1).to_le_bytes());
     }
-    assert!(matches!(fault(&two), NiftiFault::TooLarge { .. }));
+    assert!(matches!(fault(&two), VolumeFault::TooLarge { .. }));
     // A data offset beyond the end.
     let far = edited(&[(108, &1e15f32.to_le_bytes())]);
-    assert!(matches!(fault(&far), NiftiFault::TooLarge { .. }));
-    assert!(matches!(fault(&gzip(&far)), NiftiFault::TooLarge { .. }));
+    assert!(matches!(fault(&far), VolumeFault::TooLarge { .. }));
+    assert!(matches!(fault(&gzip(&far)), VolumeFault::TooLarge { .. }));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn spacing_that_is_none() {
     for bad in [0.0f32, f32::NAN, f32::NEG_INFINITY] {
         assert!(matches!(
             fault(&edited(&[(84, &bad.to_le_bytes())])),
-            NiftiFault::BadSpacing { .. }
+            VolumeFault::BadSpacing { .. }
         ));
     }
 }
@@ -181,30 +181,30 @@ fn spacing_that_is_none() {
 fn axes_that_span_nothing() {
     let flat = [0u8; 48];
     let none = 0i16.to_le_bytes();
-    assert_eq!(fault(&edited(&[(252, &none), (280, &flat)])), NiftiFault::BadAffine);
+    assert_eq!(fault(&edited(&[(252, &none), (280, &flat)])), VolumeFault::BadAffine);
     let nan = f32::NAN.to_le_bytes();
-    assert_eq!(fault(&edited(&[(252, &none), (284, &nan)])), NiftiFault::BadAffine);
+    assert_eq!(fault(&edited(&[(252, &none), (284, &nan)])), VolumeFault::BadAffine);
 }
 
 #[test]
 fn files_of_another_kind() {
     assert!(matches!(
         fault(b"hello, this is no scan at all"),
-        NiftiFault::NotNifti { .. }
+        VolumeFault::UnknownFormat { .. }
     ));
     assert!(matches!(
         fault(&gzip(b"hello, this is no scan at all")),
-        NiftiFault::NotNifti { .. }
+        VolumeFault::UnknownFormat { .. }
     ));
     assert_eq!(
         fault(&edited(&[(344, b"\0\0\0\0")])),
-        NiftiFault::WrongMagic { magic: [0; 4] }
+        VolumeFault::WrongMagic { magic: [0; 4] }
     );
     assert!(matches!(
         fault(&[0x1f, 0x8b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]),
-        NiftiFault::DamagedGzip { .. }
+        VolumeFault::DamagedData { .. }
     ));
-    assert!(matches!(fault(b""), NiftiFault::Truncated { expected: 4, found: 0 }));
+    assert!(matches!(fault(b""), VolumeFault::Truncated { expected: 4, found: 0 }));
     for (code, name) in [
         (32i16, "COMPLEX64"),
         (128, "RGB24"),
@@ -214,7 +214,9 @@ fn files_of_another_kind() {
     ] {
         assert_eq!(
             fault(&edited(&[(70, &code.to_le_bytes())])),
-            NiftiFault::UnsupportedType { code, name }
+            VolumeFault::UnsupportedType {
+                name: format!("{name} (code {code})")
+            }
         );
     }
 }
@@ -225,7 +227,7 @@ fn fields_that_make_no_sense() {
         assert!(
             matches!(
                 fault(&edited(&[(108, &bad.to_le_bytes())])),
-                NiftiFault::BadOffset { .. }
+                VolumeFault::BadOffset { .. }
             ),
             "{bad}"
         );
@@ -233,7 +235,7 @@ fn fields_that_make_no_sense() {
     let slope = [2.0f32.to_le_bytes(), f32::NAN.to_le_bytes()].concat();
     assert!(matches!(
         fault(&edited(&[(112, &slope)])),
-        NiftiFault::BadScaling { .. }
+        VolumeFault::BadScaling { .. }
     ));
 }
 
@@ -263,7 +265,7 @@ fn pairs_need_both_halves() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let at = |name: &str| dir.path().join(name);
     let reason = |name: &str| match read_image(&at(name), &ReadOptions::default()) {
-        Err(IoError::Nifti { reason, .. }) => reason.to_string(),
+        Err(IoError::Volume { reason, .. }) => reason.to_string(),
         other => panic!("{other:?}"),
     };
     std::fs::write(at("a.hdr"), fixture("pair.hdr")).expect("written");
@@ -285,7 +287,7 @@ fn pairs_need_both_halves() {
 fn damage_that_adds_bytes_is_found() {
     let mut bytes = fixture("gzip_members.nii");
     bytes[242] = 160;
-    assert!(matches!(fault(&bytes), NiftiFault::DamagedGzip { .. }));
+    assert!(matches!(fault(&bytes), VolumeFault::DamagedData { .. }));
 }
 
 proptest! {

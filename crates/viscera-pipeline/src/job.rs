@@ -1,22 +1,20 @@
-//! One scan from file to files: label map, manifest, picture.
+//! One scan from file to files: label map, manifest, and what else is wanted.
 
-use crate::preview::preview;
+use crate::outputs::{CaseFiles, Outputs};
 use crate::segmenter::{Report, SegmentOptions, Segmentation, Segmenter, StepTime};
-use crate::{Organ, PipelineError, SourceFile, peak_memory_bytes};
+use crate::{PipelineError, SourceFile, peak_memory_bytes};
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use viscera_image::{Geometry, Orientation};
-use viscera_io::{
-    InputCase, ReadImage, ReadOptions, atomic_write, read_image, remove_file, write_json, write_label_map, write_png,
-};
+use viscera_io::{InputCase, ReadImage, ReadOptions, read_image, remove_file, write_json};
 
-/// What to write beside the label map and the manifest, and how to read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// What to write, and how to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct JobOptions {
-    /// Write a picture.
-    pub preview: bool,
+    /// The files that each case gets.
+    #[serde(flatten)]
+    pub outputs: Outputs,
     /// Which volume of a 4-D file to take.
     pub volume: Option<usize>,
 }
@@ -51,7 +49,7 @@ pub struct Manifest {
     pub source: Vec<SourceFile>,
     /// What was asked for.
     pub settings: Settings,
-    /// What was written, by file name.
+    /// What was written: names from the folder that this file lies in, with `/` on every system.
     pub outputs: Vec<String>,
     /// What segmented it.
     pub model: ModelFacts,
@@ -132,13 +130,13 @@ pub(crate) struct Scan {
     pub(crate) seconds: f64,
 }
 
-/// Segments one file and writes `CASE.nii.gz`, `CASE.json` and, if asked for, `CASE.png` into a folder.
+/// Segments one file and writes what the options say into a folder, and the manifest `CASE.json`.
 ///
 /// Each file appears whole or not at all; older results are replaced. The manifest comes last, and an older one goes
 /// first: where there is a manifest, its outputs are those that it tells of.
 ///
 /// # Errors
-/// [`PipelineError::WouldOverwrite`] when the label map's file is the scan itself; those of reading, segmenting and
+/// [`PipelineError::WouldOverwrite`] when an output's file is the scan itself; those of reading, segmenting and
 /// writing.
 pub fn segment_case(
     segmenter: &Segmenter,
@@ -146,19 +144,21 @@ pub fn segment_case(
     out: &Path,
     options: &JobOptions,
 ) -> Result<Manifest, PipelineError> {
-    let scan = read_case(case, out, options)?;
+    let scan = read_case(segmenter, case, out, options)?;
     let begin = Instant::now();
     let result = segmenter.segment(&scan.image)?;
     write_case(segmenter, &scan, result, begin.elapsed().as_secs_f64(), out, options)
 }
 
 /// The first third of [`segment_case`].
-pub(crate) fn read_case(case: &InputCase, out: &Path, options: &JobOptions) -> Result<Scan, PipelineError> {
+pub(crate) fn read_case(
+    segmenter: &Segmenter,
+    case: &InputCase,
+    out: &Path,
+    options: &JobOptions,
+) -> Result<Scan, PipelineError> {
     let begin = Instant::now();
-    let target = out.join(format!("{}.nii.gz", case.name));
-    if same_file(&target, &case.path) {
-        return Err(PipelineError::WouldOverwrite { path: target });
-    }
+    CaseFiles::new(out, &case.name, &options.outputs).spare(&case.path, segmenter.model().labels())?;
     let source = SourceFile::of(&case.path)?;
     let image = read_image(&case.path, &options.read())?;
     Ok(Scan {
@@ -180,8 +180,12 @@ pub(crate) fn write_case(
 ) -> Result<Manifest, PipelineError> {
     let begin = Instant::now();
     let case = &scan.case;
-    let file = |ending: &str| format!("{}.{ending}", case.name);
-    remove_file(&out.join(file("json")))?;
+    let files = CaseFiles::new(out, &case.name, &options.outputs);
+    remove_file(&files.path(&files.manifest()))?;
+    let grid = GridFacts::new(scan.image.image.geometry());
+    let title = title(&case.name, segmenter.model().name(), &grid);
+    let (mut outputs, times) = files.write(&scan.image, &result, &title)?;
+    outputs.push(files.manifest());
     let mut report = result.report;
     report.timings.insert(
         0,
@@ -190,30 +194,7 @@ pub(crate) fn write_case(
             seconds: scan.seconds,
         },
     );
-
-    let mut last = begin;
-    let mut time = |report: &mut Report, step: &str| {
-        report.timings.push(StepTime {
-            step: step.to_owned(),
-            seconds: last.elapsed().as_secs_f64(),
-        });
-        last = Instant::now();
-    };
-    let (target, header) = (out.join(file("nii.gz")), &scan.image.header);
-    write_label_map(&target, &result.labels, header, result.table.entries())?;
-    let mut outputs = vec![file("nii.gz"), file("json")];
-    time(&mut report, "write");
-    let grid = GridFacts::new(scan.image.image.geometry());
-    if options.preview {
-        let title = title(&case.name, segmenter.model().name(), &grid);
-        let picture = match &scan.image.image {
-            viscera_io::Image::I16(v) => preview(v, &result.labels, &result.table, &report.organs, &title),
-            viscera_io::Image::F32(v) => preview(v, &result.labels, &result.table, &report.organs, &title),
-        }?;
-        write_png(&out.join(file("png")), picture.width, picture.height, &picture.rgb)?;
-        outputs.push(file("png"));
-        time(&mut report, "preview");
-    }
+    report.timings.extend(times);
     let manifest = Manifest {
         case: case.name.clone(),
         viscera: env!("CARGO_PKG_VERSION"),
@@ -221,7 +202,7 @@ pub(crate) fn write_case(
         source: scan.source.clone(),
         settings: Settings {
             segment: segmenter.options().clone(),
-            write: *options,
+            write: options.clone(),
         },
         outputs,
         model: ModelFacts::new(segmenter.model())?,
@@ -231,15 +212,8 @@ pub(crate) fn write_case(
         threads: rayon::current_num_threads(),
         peak_memory_mib: peak_memory_bytes().map(|bytes| (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0),
     };
-    write_json(&out.join(file("json")), &manifest)?;
+    write_json(&files.path(&files.manifest()), &manifest)?;
     Ok(manifest)
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
 }
 
 fn title(case: &str, model: &str, grid: &GridFacts) -> String {
@@ -249,42 +223,4 @@ fn title(case: &str, model: &str, grid: &GridFacts) -> String {
         "{case}    {x} × {y} × {z} voxels of {dx:.2} × {dy:.2} × {dz:.2} mm, {}    model {model}",
         grid.orientation
     )
-}
-
-/// Writes the measures of all organs of some cases, by the cases' names, as a table with commas, one row per case and
-/// organ.
-///
-/// # Errors
-/// [`PipelineError::Io`] when the system refuses.
-pub fn write_statistics(path: &Path, cases: &[(&str, &[Organ])]) -> Result<(), PipelineError> {
-    let mut text = "case,id,organ,voxels,volume_ml,mean_hu,std_hu,touches_border\n".to_owned();
-    for (case, organs) in cases {
-        for organ in *organs {
-            row(&mut text, case, organ);
-        }
-    }
-    atomic_write(path, |file| file.write_all(text.as_bytes()))?;
-    Ok(())
-}
-
-fn row(text: &mut String, case: &str, organ: &Organ) {
-    let hu = |value: Option<f64>| value.map(|v| format!("{v:.2}")).unwrap_or_default();
-    // Names are the user's: quotes keep commas and quotes in them apart from ours.
-    let case = if case.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", case.replace('"', "\"\""))
-    } else {
-        case.to_owned()
-    };
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
-        "{case},{},{},{},{:.4},{},{},{}",
-        organ.id,
-        organ.name,
-        organ.voxels,
-        organ.volume_ml,
-        hu(organ.mean_hu),
-        hu(organ.std_hu),
-        organ.touches_border
-    );
 }

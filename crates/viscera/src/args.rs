@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use viscera_metrics::Metric;
+use viscera_pipeline::{LabelFormat, MeshFormat};
 
 /// Segments abdominal CT: organ masks, volumes and a report. For research, not for diagnosis.
 #[derive(Debug, Parser)]
@@ -28,7 +29,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Segment scans: writes CASE.nii.gz (label map), CASE.json (manifest) and, if asked for, CASE.png.
+    /// Segment scans: writes CASE.nii.gz (label map), CASE.json (manifest) and, if asked for, masks, surfaces, pictures.
     Segment(SegmentArgs),
     /// Score predictions against references; classes that the reference does not annotate are left out.
     Evaluate(EvaluateArgs),
@@ -56,7 +57,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SegmentArgs {
-    /// NIfTI files, folders of them, patterns such as 'ct/*.nii.gz', or - for a list on standard input, a path a line
+    /// Scans (NIfTI, NRRD, MetaImage), folders of them, patterns such as 'ct/*.nii.gz', or - for a list on standard input, a path a line
     /// (nnU-Net's _0000 is stripped from names).
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
@@ -73,7 +74,8 @@ pub(crate) struct SegmentArgs {
     #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
     pub(crate) roi_subset: Option<Vec<String>>,
 
-    /// Print volume and mean HU per organ, and write them to statistics.csv.
+    /// Print volume and mean HU per organ, and write them to statistics.csv, and per scan to CASE/statistics.json and .csv
+    /// in TotalSegmentator's form.
     #[arg(long)]
     pub(crate) statistics: bool,
 
@@ -125,6 +127,18 @@ pub(crate) struct SegmentArgs {
     /// How to tell of the progress; json prints a line per event on standard output.
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: ProgressMode,
+
+    /// Format of the label map: nii.gz, nii, nrrd, or seg.nrrd for 3D Slicer, with names and colours.
+    #[arg(long, value_name = "FORMAT", default_value = "nii.gz")]
+    pub(crate) format: LabelFormat,
+
+    /// Write one mask per class as well, CASE/liver.nii.gz and so on, with TotalSegmentator's names.
+    #[arg(long)]
+    pub(crate) split: bool,
+
+    /// Write surfaces in mm (LPS), joined by commas: stl (a file per organ), obj, glb (names and colours).
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
+    pub(crate) mesh: Vec<MeshFormat>,
 }
 
 /// How to tell of the progress of a run.

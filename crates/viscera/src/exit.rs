@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use viscera_convert::ConvertError;
 use viscera_evaluate::EvaluateError;
 use viscera_image::ImageError;
-use viscera_io::{IoError, NiftiFault};
+use viscera_io::{IoError, VolumeFault};
 use viscera_monitor::MonitorError;
 use viscera_pipeline::PipelineError;
 #[cfg(feature = "train")]
@@ -121,12 +121,12 @@ fn of_training(error: &TrainError) -> u8 {
 
 fn of_io(error: &IoError) -> u8 {
     match error {
-        IoError::Nifti {
-            reason: NiftiFault::OutOfMemory { .. },
+        IoError::Volume {
+            reason: VolumeFault::OutOfMemory { .. },
             ..
         } => RESOURCES,
-        IoError::Nifti {
-            reason: NiftiFault::BadName,
+        IoError::Volume {
+            reason: VolumeFault::BadName { .. },
             ..
         }
         | IoError::Write { .. }

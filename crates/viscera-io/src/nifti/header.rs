@@ -1,7 +1,7 @@
 //! The two headers: 348 bytes in NIfTI-1, 540 in NIfTI-2, in either byte order.
 
-use super::voxels::DataType;
-use crate::NiftiFault;
+use crate::VolumeFault;
+use crate::volume::voxels::DataType;
 use viscera_image::Geometry;
 
 /// Which of the two standards a file follows.
@@ -55,7 +55,7 @@ impl SourceHeader {
     /// that say the same.
     #[must_use]
     pub fn from_geometry(geometry: &Geometry) -> Self {
-        super::affine::header_of(geometry)
+        super::forms::header_of(geometry)
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Header {
 }
 
 /// A fault and the byte of the header at which it lies.
-pub(super) type Fault = (Option<u64>, NiftiFault);
+pub(super) type Fault = (Option<u64>, VolumeFault);
 
 /// Bytes of a header that was checked for its length, in its byte order.
 struct Fields<'a> {
@@ -119,13 +119,13 @@ impl Fields<'_> {
 }
 
 /// Version and byte order by the first four bytes of a file (`sizeof_hdr`).
-pub(super) fn sniff(first: [u8; 4]) -> Result<(NiftiVersion, bool), NiftiFault> {
+pub(super) fn sniff(first: [u8; 4]) -> Result<(NiftiVersion, bool), VolumeFault> {
     match (i32::from_le_bytes(first), i32::from_be_bytes(first)) {
         (348, _) => Ok((NiftiVersion::One, false)),
         (540, _) => Ok((NiftiVersion::Two, false)),
         (_, 348) => Ok((NiftiVersion::One, true)),
         (_, 540) => Ok((NiftiVersion::Two, true)),
-        _ => Err(NiftiFault::NotNifti { first }),
+        _ => Err(VolumeFault::UnknownFormat { first }),
     }
 }
 
@@ -148,7 +148,7 @@ pub(super) fn parse(bytes: &[u8], version: NiftiVersion, big_endian: bool) -> Re
     let single_file = match (version, &magic) {
         (NiftiVersion::One, b"n+1\0") | (NiftiVersion::Two, b"n+2\0") => true,
         (NiftiVersion::One, b"ni1\0") | (NiftiVersion::Two, b"ni2\0") => false,
-        _ => return Err((Some(magic_at as u64), NiftiFault::WrongMagic { magic })),
+        _ => return Err((Some(magic_at as u64), VolumeFault::WrongMagic { magic })),
     };
     let (mut source, raw) = match version {
         NiftiVersion::One => one(&f),
@@ -157,12 +157,12 @@ pub(super) fn parse(bytes: &[u8], version: NiftiVersion, big_endian: bool) -> Re
     let [dim_at, datatype_at, offset_at, slope_at] = raw.at.map(Some);
     let (shape, volumes) = extents(&raw.dim).map_err(|e| (dim_at, e))?;
     source.shape = shape;
-    let datatype = DataType::from_code(raw.datatype).map_err(|e| (datatype_at, e))?;
+    let datatype = datatype(raw.datatype).map_err(|e| (datatype_at, e))?;
     let scaling = scaling(raw.slope, raw.inter).map_err(|e| (slope_at, e))?;
     let least = if single_file { version.header_len() as f64 } else { 0.0 };
     if !(raw.vox_offset >= least && raw.vox_offset < 9e15 && raw.vox_offset.fract() == 0.0) {
         let vox_offset = raw.vox_offset;
-        return Err((offset_at, NiftiFault::BadOffset { vox_offset }));
+        return Err((offset_at, VolumeFault::BadOffset { vox_offset }));
     }
     Ok(Header {
         source,
@@ -224,8 +224,8 @@ fn two(f: &Fields<'_>) -> (SourceHeader, Raw) {
 }
 
 /// Shape `[z, y, x]` of one volume, and the number of volumes. Axes past `dim[0]` count as one voxel.
-fn extents(dim: &[i64; 8]) -> Result<([usize; 3], u64), NiftiFault> {
-    let bad = || NiftiFault::BadDimensions { dim: dim.to_vec() };
+fn extents(dim: &[i64; 8]) -> Result<([usize; 3], u64), VolumeFault> {
+    let bad = || VolumeFault::BadDimensions { dim: dim.to_vec() };
     let axes = usize::try_from(dim[0])
         .ok()
         .filter(|n| (1..=7).contains(n))
@@ -246,13 +246,40 @@ fn extents(dim: &[i64; 8]) -> Result<([usize; 3], u64), NiftiFault> {
     Ok((shape, volumes))
 }
 
+/// The type of a header's `datatype`.
+fn datatype(code: i16) -> Result<DataType, VolumeFault> {
+    let name = match code {
+        2 => return Ok(DataType::U8),
+        4 => return Ok(DataType::I16),
+        8 => return Ok(DataType::I32),
+        16 => return Ok(DataType::F32),
+        64 => return Ok(DataType::F64),
+        256 => return Ok(DataType::I8),
+        512 => return Ok(DataType::U16),
+        768 => return Ok(DataType::U32),
+        1024 => return Ok(DataType::I64),
+        1280 => return Ok(DataType::U64),
+        1 => "BINARY",
+        32 => "COMPLEX64",
+        128 => "RGB24",
+        1536 => "FLOAT128",
+        1792 => "COMPLEX128",
+        2048 => "COMPLEX256",
+        2304 => "RGBA32",
+        _ => "unknown",
+    };
+    Err(VolumeFault::UnsupportedType {
+        name: format!("{name} (code {code})"),
+    })
+}
+
 /// The standard: slope 0 means none. Nibabel's custom: nor does a slope that is no number mean anything.
-fn scaling(slope: f64, inter: f64) -> Result<Option<(f64, f64)>, NiftiFault> {
+fn scaling(slope: f64, inter: f64) -> Result<Option<(f64, f64)>, VolumeFault> {
     if slope == 0.0 || !slope.is_finite() {
         return Ok(None);
     }
     if !inter.is_finite() {
-        return Err(NiftiFault::BadScaling { slope, inter });
+        return Err(VolumeFault::BadScaling { slope, inter });
     }
     Ok((slope != 1.0 || inter != 0.0).then_some((slope, inter)))
 }

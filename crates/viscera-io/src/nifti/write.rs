@@ -1,73 +1,12 @@
-//! Writing: little-endian, one file, compressed on all cores when its name ends in `.gz`.
+//! Headers to write: little-endian, one file.
 
 use super::header::{NiftiVersion, SourceHeader};
-use super::{Image, label_xml};
-use crate::gzip::write_gzip;
-use crate::{IoError, NiftiFault, atomic_write};
-use std::io::Write;
-use std::path::Path;
-use viscera_image::{LabelEntry, LabelMap};
+use super::label_xml;
+use crate::volume::Voxels;
+use viscera_image::{Geometry, LabelEntry};
 
 /// `intent_code` of a label map.
 const INTENT_LABEL: i16 = 1002;
-
-/// gzip level of label maps, where higher ones gain little.
-const LABEL_LEVEL: u32 = 4;
-
-/// gzip level of images, whose noise does not shrink at any level.
-const IMAGE_LEVEL: u32 = 3;
-
-/// Voxels to write.
-#[derive(Clone, Copy)]
-enum Voxels<'a> {
-    U8(&'a [u8]),
-    I16(&'a [i16]),
-    F32(&'a [f32]),
-}
-
-impl Voxels<'_> {
-    /// NIfTI's code of the type, and bytes per voxel.
-    fn datatype(self) -> (i16, usize) {
-        match self {
-            Self::U8(_) => (2, 1),
-            Self::I16(_) => (4, 2),
-            Self::F32(_) => (16, 4),
-        }
-    }
-
-    /// Bytes of all voxels.
-    fn len(self) -> usize {
-        match self {
-            Self::U8(data) => data.len(),
-            Self::I16(data) => data.len() * 2,
-            Self::F32(data) => data.len() * 4,
-        }
-    }
-
-    /// Appends bytes `start..end`, which begin and end between voxels.
-    fn append(self, start: usize, end: usize, out: &mut Vec<u8>) {
-        let at = out.len();
-        match self {
-            Self::U8(data) => out.extend_from_slice(&data[start..end]),
-            Self::I16(data) => {
-                out.resize(at + end - start, 0);
-                let bytes = out[at..].as_chunks_mut::<2>().0;
-                bytes
-                    .iter_mut()
-                    .zip(&data[start / 2..])
-                    .for_each(|(b, v)| *b = v.to_le_bytes());
-            }
-            Self::F32(data) => {
-                out.resize(at + end - start, 0);
-                let bytes = out[at..].as_chunks_mut::<4>().0;
-                bytes
-                    .iter_mut()
-                    .zip(&data[start / 4..])
-                    .for_each(|(b, v)| *b = v.to_le_bytes());
-            }
-        }
-    }
-}
 
 /// Voxels with what the header says about them.
 struct Content<'a> {
@@ -76,99 +15,47 @@ struct Content<'a> {
     extension: Vec<u8>,
 }
 
-/// Writes a label map on its source's grid, with the geometry of the source's header field by field, as `uint8` with
-/// intent "label". `labels` go into a header extension, so that viewers show names and colours.
-///
-/// The file is compressed when its name ends in `.gz`; the same label map gives the same bytes.
-///
-/// # Errors
-/// [`NiftiFault::WrongGrid`] when the shapes differ, [`NiftiFault::BadName`] when `path` does not end in `.nii` or
-/// `.nii.gz`, [`IoError::Write`] when the system refuses.
-pub fn write_label_map(
-    path: &Path,
-    map: &LabelMap,
-    source: &SourceHeader,
-    labels: &[LabelEntry],
-) -> Result<(), IoError> {
-    if map.shape() != source.shape {
-        return Err(IoError::Nifti {
-            path: path.to_owned(),
-            offset: None,
-            reason: NiftiFault::WrongGrid {
-                expected: source.shape,
-                found: map.shape(),
-            },
-        });
-    }
+/// All that stands before the voxels of a label map; `labels` go into a header extension.
+pub(crate) fn encode_label_map(source: &SourceHeader, voxels: Voxels<'_>, labels: &[LabelEntry]) -> Vec<u8> {
     let extension = if labels.is_empty() {
         Vec::new()
     } else {
         label_xml::extension(labels)
     };
-    let content = Content {
-        voxels: Voxels::U8(map.data()),
-        intent: INTENT_LABEL,
-        extension,
-    };
-    write(path, source, LABEL_LEVEL, &content)
+    head(
+        source,
+        &Content {
+            voxels,
+            intent: INTENT_LABEL,
+            extension,
+        },
+    )
 }
 
-/// Writes an image as `int16` or `float32`, as it is, with the geometry in sform and qform.
-///
-/// # Errors
-/// [`NiftiFault::BadName`] when `path` does not end in `.nii` or `.nii.gz`, [`IoError::Write`] when the system refuses.
-pub fn write_image(path: &Path, image: &Image) -> Result<(), IoError> {
-    let source = SourceHeader::from_geometry(image.geometry());
+/// All that stands before the voxels of an image.
+pub(crate) fn encode_image(geometry: &Geometry, voxels: Voxels<'_>) -> Vec<u8> {
     let content = Content {
-        voxels: match image {
-            Image::I16(volume) => Voxels::I16(volume.data()),
-            Image::F32(volume) => Voxels::F32(volume.data()),
-        },
+        voxels,
         intent: 0,
         extension: Vec::new(),
     };
-    write(path, &source, IMAGE_LEVEL, &content)
+    head(&SourceHeader::from_geometry(geometry), &content)
 }
 
-fn write(path: &Path, source: &SourceHeader, level: u32, content: &Content<'_>) -> Result<(), IoError> {
-    let name = path
-        .file_name()
-        .map(|n| n.to_string_lossy().to_ascii_lowercase())
-        .unwrap_or_default();
-    let compress = name.ends_with(".nii.gz");
-    if !compress && !name.ends_with(".nii") {
-        return Err(IoError::Nifti {
-            path: path.to_owned(),
-            offset: None,
-            reason: NiftiFault::BadName,
-        });
-    }
-    let voxels = content.voxels;
+fn head(source: &SourceHeader, content: &Content<'_>) -> Vec<u8> {
     let mut head = encode(source, content);
     head.extend([u8::from(!content.extension.is_empty()), 0, 0, 0]);
     head.extend(&content.extension);
-    atomic_write(path, |out| {
-        if compress {
-            write_gzip(out, &head, voxels.len(), level, |start, end, bytes| {
-                voxels.append(start, end, bytes);
-            })
-        } else {
-            out.write_all(&head)?;
-            write_plain(out, voxels)
-        }
-    })
+    head
 }
 
-/// Voxels as they are, a piece at a time.
-fn write_plain(out: &mut dyn Write, voxels: Voxels<'_>) -> std::io::Result<()> {
-    const PIECE: usize = 1 << 20;
-    let mut piece = Vec::with_capacity(PIECE);
-    for start in (0..voxels.len()).step_by(PIECE) {
-        piece.clear();
-        voxels.append(start, voxels.len().min(start + PIECE), &mut piece);
-        out.write_all(&piece)?;
+/// NIfTI's code of the type, and bytes per voxel.
+fn datatype(voxels: Voxels<'_>) -> (i16, usize) {
+    match voxels {
+        Voxels::U8(_) => (2, 1),
+        Voxels::I16(_) => (4, 2),
+        Voxels::F32(_) => (16, 4),
     }
-    Ok(())
 }
 
 /// A header under construction.
@@ -206,7 +93,7 @@ fn encode(source: &SourceHeader, content: &Content<'_>) -> Vec<u8> {
     let version = if fits_one { source.version } else { NiftiVersion::Two };
     let len = version.header_len();
     let vox_offset = len + 4 + content.extension.len();
-    let (datatype, voxel_bytes) = content.voxels.datatype();
+    let (datatype, voxel_bytes) = datatype(content.voxels);
     let bitpix = 8 * voxel_bytes as i16;
     let [z, y, x] = source.shape;
     let dim = [3, x, y, z, 1, 1, 1, 1];

@@ -97,7 +97,7 @@ impl Batch {
         let (mut queue, mut finished) = (Vec::new(), Vec::new());
         let settings = Settings {
             segment: segmenter.options().clone(),
-            write: options.job,
+            write: options.job.clone(),
         };
         let threads = rayon::current_num_threads();
         for scan in scans {

@@ -66,7 +66,7 @@ struct Computed {
 impl Shared {
     fn read(&self, queued: Queued) -> Result<Scan, PipelineError> {
         queued.estimate?;
-        read_case(&queued.case, &self.options.out, &self.options.job)
+        read_case(&self.segmenter, &queued.case, &self.options.out, &self.options.job)
     }
 
     fn compute(&self, index: usize, scan: Result<Scan, PipelineError>) -> Option<Computed> {

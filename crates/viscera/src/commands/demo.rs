@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use viscera_evaluate::{EvaluateOptions, Evaluation};
 use viscera_image::phantom::{FieldOfView, PhantomConfig};
 use viscera_io::InputCase;
-use viscera_pipeline::{JobOptions, Manifest, PhantomSet, SegmentOptions, Segmenter, segment_case};
+use viscera_pipeline::{JobOptions, Manifest, Outputs, PhantomSet, SegmentOptions, Segmenter, segment_case};
 
 /// A spacing at which a phantom is made and segmented in seconds.
 const SPACING: [f64; 3] = [2.5, 1.25, 1.25];
@@ -39,7 +39,10 @@ pub(super) fn run(args: &DemoArgs, printer: &Printer) -> anyhow::Result<Outcome>
     };
     printer.note("segmenting it with the default model");
     let options = JobOptions {
-        preview: true,
+        outputs: Outputs {
+            preview: true,
+            ..Outputs::default()
+        },
         volume: None,
     };
     let manifest = segment_case(&segmenter, &case, &args.out, &options)?;

@@ -11,7 +11,7 @@ use anyhow::bail;
 use reporter::Reporter;
 use viscera_io::{expand_inputs, with_list};
 use viscera_pipeline::batch::{Batch, BatchOptions, Probed, part, probe};
-use viscera_pipeline::{JobOptions, Manifest, Organ, SegmentOptions, Segmenter, write_statistics};
+use viscera_pipeline::{JobOptions, Manifest, Organ, Outputs, SegmentOptions, Segmenter, write_statistics};
 
 pub(super) fn run(args: SegmentArgs, printer: &Printer) -> anyhow::Result<Outcome> {
     if args.progress == ProgressMode::Json && printer.is_json() {
@@ -34,7 +34,13 @@ pub(super) fn run(args: SegmentArgs, printer: &Printer) -> anyhow::Result<Outcom
     }
     let stop = interrupt::watch()?;
     let job = JobOptions {
-        preview: args.preview,
+        outputs: Outputs {
+            labels: args.format,
+            split: args.split,
+            meshes: args.mesh,
+            statistics: args.statistics,
+            preview: args.preview,
+        },
         volume: args.volume,
     };
     // Headers first: what cannot be read is refused before a model is loaded.

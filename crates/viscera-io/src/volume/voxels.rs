@@ -1,11 +1,11 @@
 //! From stored numbers to intensities or label ids, chunk by chunk, each in one pass.
 
-use crate::{NiftiFault, Warning};
+use crate::Warning;
 use std::collections::TryReserveError;
 
 /// How voxels are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DataType {
+pub(crate) enum DataType {
     U8,
     I8,
     U16,
@@ -19,33 +19,8 @@ pub(super) enum DataType {
 }
 
 impl DataType {
-    /// The type of a header's `datatype`.
-    pub(super) fn from_code(code: i16) -> Result<Self, NiftiFault> {
-        let name = match code {
-            2 => return Ok(Self::U8),
-            4 => return Ok(Self::I16),
-            8 => return Ok(Self::I32),
-            16 => return Ok(Self::F32),
-            64 => return Ok(Self::F64),
-            256 => return Ok(Self::I8),
-            512 => return Ok(Self::U16),
-            768 => return Ok(Self::U32),
-            1024 => return Ok(Self::I64),
-            1280 => return Ok(Self::U64),
-            1 => "BINARY",
-            32 => "COMPLEX64",
-            128 => "RGB24",
-            1536 => "FLOAT128",
-            1792 => "COMPLEX128",
-            2048 => "COMPLEX256",
-            2304 => "RGBA32",
-            _ => "unknown",
-        };
-        Err(NiftiFault::UnsupportedType { code, name })
-    }
-
     /// Bytes of a stored number.
-    pub(super) fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
             Self::U8 | Self::I8 => 1,
             Self::U16 | Self::I16 => 2,
@@ -56,7 +31,7 @@ impl DataType {
 }
 
 /// A number as stored.
-pub(super) trait Stored: Copy {
+pub(crate) trait Stored: Copy {
     /// The value as `i32`, for the types of at most 16 bits; `None` for the others.
     fn narrow(self) -> Option<i32>;
     /// The value as `f32`, rounded where it must be.
@@ -96,14 +71,14 @@ stored! {
 }
 
 /// Takes the voxels of a volume in file order.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// Takes the next values; an error ends the reading.
     fn take<T: Stored>(&mut self, values: impl ExactSizeIterator<Item = T> + Clone) -> Result<(), SinkError>;
 }
 
 /// Why a sink takes no more.
 #[derive(Debug)]
-pub(super) enum SinkError {
+pub(crate) enum SinkError {
     /// A value that is no label id, at a voxel counted from 0.
     NotALabel { value: f64, voxel: usize },
     /// No memory.
@@ -117,7 +92,7 @@ impl From<TryReserveError> for SinkError {
 }
 
 /// Hands the numbers in `bytes` (a whole number of them) to a sink.
-pub(super) fn feed(sink: &mut impl Sink, datatype: DataType, big_endian: bool, bytes: &[u8]) -> Result<(), SinkError> {
+pub(crate) fn feed(sink: &mut impl Sink, datatype: DataType, big_endian: bool, bytes: &[u8]) -> Result<(), SinkError> {
     macro_rules! take {
         ($t:ty, $n:literal) => {{
             let numbers = bytes.as_chunks::<$n>().0.iter();
@@ -161,7 +136,7 @@ fn whole_scaling(scaling: Option<(f64, f64)>) -> Option<(i32, i32)> {
 }
 
 /// Intensities without their grid.
-pub(super) enum Pixels {
+pub(crate) enum Pixels {
     I16(Vec<i16>),
     F32(Vec<f32>),
 }
@@ -170,7 +145,7 @@ pub(super) enum Pixels {
 const NO_FINITE_VALUE: f32 = -1024.0;
 
 /// Collects intensities: as `i16` as long as they are stored in at most 16 bits and fit, else as `f32`.
-pub(super) struct ImageSink {
+pub(crate) struct ImageSink {
     total: usize,
     scaling: Option<(f64, f64)>,
     /// The scaling in whole numbers, as long as `out` is `i16`.
@@ -182,7 +157,7 @@ pub(super) struct ImageSink {
 
 impl ImageSink {
     /// A sink for `total` voxels, with room for `room` of them to begin with.
-    pub(super) fn new(
+    pub(crate) fn new(
         total: usize,
         room: usize,
         datatype: DataType,
@@ -203,7 +178,7 @@ impl ImageSink {
     }
 
     /// Bytes per voxel that a sink begins with.
-    pub(super) fn voxel_bytes(datatype: DataType, scaling: Option<(f64, f64)>) -> usize {
+    pub(crate) fn voxel_bytes(datatype: DataType, scaling: Option<(f64, f64)>) -> usize {
         match whole_scaling(scaling).filter(|_| datatype.bytes() <= 2) {
             Some(_) => size_of::<i16>(),
             None => size_of::<f32>(),
@@ -211,7 +186,7 @@ impl ImageSink {
     }
 
     /// The voxels; the infinite and the undefined ones become the lowest finite one.
-    pub(super) fn finish(mut self, warnings: &mut Vec<Warning>) -> Pixels {
+    pub(crate) fn finish(mut self, warnings: &mut Vec<Warning>) -> Pixels {
         if let (Pixels::F32(out), 1..) = (&mut self.out, self.non_finite) {
             let replaced_by = if self.lowest.is_finite() {
                 self.lowest
@@ -280,7 +255,7 @@ fn extend_i16(out: &mut Vec<i16>, total: usize, values: impl ExactSizeIterator<I
 }
 
 /// Collects label ids.
-pub(super) struct LabelSink {
+pub(crate) struct LabelSink {
     total: usize,
     scaling: (f64, f64),
     out: Vec<u8>,
@@ -288,7 +263,7 @@ pub(super) struct LabelSink {
 
 impl LabelSink {
     /// A sink for `total` voxels, with room for `room` of them to begin with.
-    pub(super) fn new(total: usize, room: usize, scaling: Option<(f64, f64)>) -> Result<Self, SinkError> {
+    pub(crate) fn new(total: usize, room: usize, scaling: Option<(f64, f64)>) -> Result<Self, SinkError> {
         Ok(Self {
             total,
             scaling: scaling.unwrap_or((1.0, 0.0)),
@@ -296,7 +271,7 @@ impl LabelSink {
         })
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.out
     }
 }

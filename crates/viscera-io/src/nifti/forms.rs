@@ -1,29 +1,15 @@
 //! From a header's two forms and spacing to a [`Geometry`], and back.
 //!
 //! Checked against nibabel: `get_best_affine` for the choice of the form, `get_base_affine` where there is none, and the
-//! polar decomposition of `set_qform` for skewed axes. Matrices are `m[row][column]`, rows x, y, z of the world.
+//! polar decomposition of `set_qform` for skewed axes.
 
 use super::header::{NiftiVersion, SourceHeader};
-use crate::{NiftiFault, Warning};
+use crate::volume::affine::{Affine, Matrix, column_norms, determinant, scaled_columns, straighten, usable};
+use crate::{VolumeFault, Warning};
 use viscera_image::Geometry;
 
-type Matrix = [[f64; 3]; 3];
-
-/// Columns for the voxel axes i, j, k in mm, and the place of the first voxel.
-#[derive(Clone, Copy)]
-struct Affine {
-    axes: Matrix,
-    origin: [f64; 3],
-}
-
-/// Axes nearer to a right angle than this (as a cosine) are straightened without a word: rounding of the header.
-const SKEW_TOLERANCE: f64 = 1e-4;
-
-/// Volume of the unit axes' parallelepiped below which they do not span space.
-const MIN_SPAN: f64 = 1e-3;
-
 /// The grid of a header, with what was odd about it.
-pub(super) fn geometry_of(header: &SourceHeader, warnings: &mut Vec<Warning>) -> Result<Geometry, NiftiFault> {
+pub(super) fn geometry_of(header: &SourceHeader, warnings: &mut Vec<Warning>) -> Result<Geometry, VolumeFault> {
     let (unit, mm) = match header.xyzt_units & 7 {
         1 => (Some("metres"), 1000.0),
         3 => (Some("micrometres"), 0.001),
@@ -32,7 +18,7 @@ pub(super) fn geometry_of(header: &SourceHeader, warnings: &mut Vec<Warning>) ->
     warnings.extend(unit.map(|unit| Warning::UnitsConverted { unit }));
     let [_, x, y, z, ..] = header.pixdim.map(|p| p * mm);
     if [x, y, z].iter().any(|p| *p == 0.0 || !p.is_finite()) {
-        return Err(NiftiFault::BadSpacing { spacing: [x, y, z] });
+        return Err(VolumeFault::BadSpacing { spacing: [x, y, z] });
     }
     if [x, y, z].iter().any(|p| *p < 0.0) {
         warnings.push(Warning::NegativeSpacing);
@@ -56,13 +42,24 @@ pub(super) fn geometry_of(header: &SourceHeader, warnings: &mut Vec<Warning>) ->
             s
         }
         (Some(form), None) | (None, Some(form)) => form,
-        (None, None) if header.sform_code > 0 || header.qform_code > 0 => return Err(NiftiFault::BadAffine),
+        (None, None) if header.sform_code > 0 || header.qform_code > 0 => return Err(VolumeFault::BadAffine),
         (None, None) => {
             warnings.push(Warning::NoOrientation);
             base(header.shape, pixdim)
         }
     };
-    straighten(&affine, header.shape, pixdim, warnings)
+    let [i, j, k] = column_norms(&affine.axes);
+    if [i, j, k]
+        .iter()
+        .zip(pixdim)
+        .any(|(norm, p)| (norm - p).abs() > 0.01 * p)
+    {
+        warnings.push(Warning::SpacingsDisagree {
+            sform: [k, j, i],
+            pixdim: [z.abs(), y.abs(), x.abs()],
+        });
+    }
+    straighten(&affine, header.shape, warnings)
 }
 
 /// The sform, unless its axes do not span space.
@@ -130,13 +127,6 @@ fn base(shape: [usize; 3], pixdim: [f64; 3]) -> Affine {
     }
 }
 
-fn usable(affine: Affine) -> Option<Affine> {
-    let norms = column_norms(&affine.axes);
-    let finite = affine.origin.iter().chain(&norms).all(|v| v.is_finite());
-    let span = determinant(&scaled_columns(&affine.axes, norms.map(f64::recip)));
-    (finite && norms.iter().all(|n| *n > 0.0) && span.abs() > MIN_SPAN).then_some(affine)
-}
-
 /// Greatest distance between the places that two affines give a corner of the grid.
 fn greatest_distance(a: &Affine, b: &Affine, shape: [usize; 3]) -> f64 {
     let place = |m: &Affine, ijk: [f64; 3]| -> [f64; 3] {
@@ -155,77 +145,6 @@ fn greatest_distance(a: &Affine, b: &Affine, shape: [usize; 3]) -> f64 {
             (0..3).map(|r| (p[r] - q[r]).powi(2)).sum::<f64>().sqrt()
         })
         .fold(0.0, f64::max)
-}
-
-/// Spacing is the length of the axes; directions are the orthonormal axes nearest to theirs (the polar factor). The
-/// first voxel stays where it is.
-fn straighten(
-    affine: &Affine,
-    shape: [usize; 3],
-    pixdim: [f64; 3],
-    warnings: &mut Vec<Warning>,
-) -> Result<Geometry, NiftiFault> {
-    let norms = column_norms(&affine.axes);
-    if (0..3).any(|c| (norms[c] - pixdim[c]).abs() > 0.01 * pixdim[c]) {
-        warnings.push(Warning::SpacingsDisagree {
-            sform: [norms[2], norms[1], norms[0]],
-            pixdim: [pixdim[2], pixdim[1], pixdim[0]],
-        });
-    }
-    let unit = scaled_columns(&affine.axes, norms.map(f64::recip));
-    let cosine = |a: usize, b: usize| (0..3).map(|r| unit[r][a] * unit[r][b]).sum::<f64>().abs();
-    let skew = cosine(0, 1).max(cosine(0, 2)).max(cosine(1, 2));
-    if skew > SKEW_TOLERANCE {
-        warnings.push(Warning::SkewedAxes {
-            degrees: skew.min(1.0).asin().to_degrees(),
-        });
-    }
-    let straight = nearest_orthogonal(&unit).ok_or(NiftiFault::BadAffine)?;
-    Ok(Geometry {
-        shape,
-        spacing: [norms[2], norms[1], norms[0]],
-        origin: affine.origin,
-        direction: std::array::from_fn(|axis| std::array::from_fn(|r| straight[r][2 - axis])),
-    })
-}
-
-fn column_norms(m: &Matrix) -> [f64; 3] {
-    std::array::from_fn(|c| m.iter().map(|row| row[c] * row[c]).sum::<f64>().sqrt())
-}
-
-fn scaled_columns(m: &Matrix, by: [f64; 3]) -> Matrix {
-    m.map(|row| std::array::from_fn(|c| row[c] * by[c]))
-}
-
-fn determinant(m: &Matrix) -> f64 {
-    (0..3).map(|c| m[0][c] * cofactor(m, 0, c)).sum()
-}
-
-/// Signed minor of an element; cyclic indices carry the sign.
-fn cofactor(m: &Matrix, r: usize, c: usize) -> f64 {
-    let (r1, r2, c1, c2) = ((r + 1) % 3, (r + 2) % 3, (c + 1) % 3, (c + 2) % 3);
-    m[r1][c1] * m[r2][c2] - m[r1][c2] * m[r2][c1]
-}
-
-/// The orthogonal factor of the polar decomposition, of the same handedness: Newton's iteration
-/// X ← (X + X⁻ᵀ) / 2 (Higham 1986). `None` when it does not settle, which a matrix that spans space never causes.
-fn nearest_orthogonal(m: &Matrix) -> Option<Matrix> {
-    let mut x = *m;
-    for _ in 0..60 {
-        let det = determinant(&x);
-        let next: Matrix = std::array::from_fn(|r| std::array::from_fn(|c| 0.5 * (x[r][c] + cofactor(&x, r, c) / det)));
-        let step = (0..9)
-            .map(|i| (next[i / 3][i % 3] - x[i / 3][i % 3]).abs())
-            .fold(0.0, f64::max);
-        x = next;
-        if step < 1e-15 {
-            break;
-        }
-    }
-    let gram = |a: usize, b: usize| (0..3).map(|r| x[r][a] * x[r][b]).sum::<f64>();
-    (0..9)
-        .all(|i| (gram(i / 3, i % 3) - f64::from(u8::from(i / 3 == i % 3))).abs() < 1e-9)
-        .then_some(x)
 }
 
 /// [`SourceHeader::from_geometry`].
@@ -278,6 +197,7 @@ fn quaternion(m: &Matrix) -> [f64; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::affine::nearest_orthogonal;
     use proptest::prelude::*;
 
     fn rotation_from(q: [f64; 4]) -> Matrix {
@@ -340,10 +260,10 @@ mod tests {
         assert!(back.same_grid(&geometry, 1e-9));
         assert_eq!(warnings, [Warning::UnusableSform]);
         header.quatern = [2.0, 0.0, 0.0];
-        assert_eq!(geometry_of(&header, &mut Vec::new()), Err(NiftiFault::BadAffine));
+        assert_eq!(geometry_of(&header, &mut Vec::new()), Err(VolumeFault::BadAffine));
         header.sform_code = 0;
         header.quatern = [f64::NAN, 0.0, 0.0];
-        assert_eq!(geometry_of(&header, &mut Vec::new()), Err(NiftiFault::BadAffine));
+        assert_eq!(geometry_of(&header, &mut Vec::new()), Err(VolumeFault::BadAffine));
     }
 
     #[test]
@@ -374,7 +294,7 @@ mod tests {
             let mut header = header_of(&Geometry::ras([4, 5, 6], [2.0, 1.0, 1.5]));
             header.pixdim[2] = bad;
             let refused = geometry_of(&header, &mut Vec::new());
-            assert!(matches!(refused, Err(NiftiFault::BadSpacing { .. })));
+            assert!(matches!(refused, Err(VolumeFault::BadSpacing { .. })));
         }
     }
 }
