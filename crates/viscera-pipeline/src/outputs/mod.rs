@@ -55,7 +55,7 @@ impl<'a> CaseFiles<'a> {
 
     /// Refuses to write over the scan: no file that the classes of `table` could make may be it.
     pub(crate) fn spare(&self, scan: &Path, table: &LabelTable) -> Result<(), PipelineError> {
-        let mut names = vec![self.manifest(), self.label_map()];
+        let mut names = vec![self.manifest(), self.label_map(), self.winner()];
         if self.outputs.split {
             let masks = file_names(table.entries());
             names.extend(masks.iter().map(|stem| self.inner(stem, self.outputs.labels.ending())));
@@ -95,6 +95,7 @@ impl<'a> CaseFiles<'a> {
         if self.outputs.statistics {
             written.extend(self.statistics(result)?);
         }
+        written.extend(self.probabilities(scan, result)?);
         step("write");
         if !self.outputs.meshes.is_empty() {
             written.extend(self.meshes(result)?);
@@ -126,6 +127,38 @@ impl<'a> CaseFiles<'a> {
             written.push(name);
         }
         Ok(written)
+    }
+
+    /// The winner's probabilities in a folder of their own, named as the label map, which `viscera evaluate --confidence`
+    /// takes; those of classes in the case's folder.
+    fn probabilities(&self, scan: &ReadImage, result: &Segmentation) -> Result<Vec<String>, PipelineError> {
+        let mut written = Vec::new();
+        let classes = self.probability_names(&result.table);
+        for map in &result.probabilities {
+            let name = match &map.class {
+                None => self.winner(),
+                Some(class) => match classes.iter().find(|(name, _)| name == class) {
+                    Some((_, file)) => file.clone(),
+                    // A class that was not asked for.
+                    None => continue,
+                },
+            };
+            write_label_map(&self.path(&name), &map.values, &scan.header, &[])?;
+            written.push(name);
+        }
+        Ok(written)
+    }
+
+    fn winner(&self) -> String {
+        format!("probabilities/{}.nii.gz", self.case)
+    }
+
+    /// Class and file of each map of probabilities.
+    fn probability_names(&self, table: &LabelTable) -> Vec<(String, String)> {
+        let file = |stem: &String| self.inner(&format!("{stem}_probability"), "nii.gz");
+        let files = file_names(table.entries());
+        let names = table.entries().iter().map(|class| class.name.clone());
+        names.zip(files.iter().map(file)).collect()
     }
 
     fn statistics(&self, result: &Segmentation) -> Result<Vec<String>, PipelineError> {
