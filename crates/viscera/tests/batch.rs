@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 fn viscera() -> Command {
@@ -59,7 +59,7 @@ impl Set {
         let text = String::from_utf8(recipe.stdout).unwrap();
         let text = text
             .replace("[48, 48, 48]", "[32, 32, 32]")
-            .replace("[80, 80, 80]", "[48, 48, 48]");
+            .replace("[80, 80, 80]", "[64, 64, 64]");
         let path = self.path("small.toml");
         std::fs::write(&path, text).unwrap();
         let made = output(
@@ -378,24 +378,26 @@ fn temporary_files(folder: &Path) -> usize {
 fn killed_at_any_moment_and_resumed_it_is_as_if_nothing_had_been() {
     use rustix::process::{Pid, Signal, kill_process};
     let set = Set::new(6);
-    let begin = std::time::Instant::now();
     let undisturbed = output(set.segment("whole").args(["--statistics", "--preview"]));
-    let time = begin.elapsed();
     assert_eq!(code(&undisturbed), 0, "{}", stderr(&undisturbed));
 
     let out = set.path("killed");
     let watcher = Watcher::start(out.clone());
     let mut random = 12_345_u32;
-    for round in 0..10 {
+    let mut draw = |below: u32| {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) % below
+    };
+    for round in 0..10 {
         let mut command = set.segment("killed");
-        command
-            .args(["--statistics", "--preview", "--resume"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut child: Child = command.spawn().unwrap();
-        // Early enough that there is mostly something left to kill.
-        std::thread::sleep(time.mul_f64(f64::from(random >> 8) / f64::from(1 << 24) / 3.0));
+        command.args(["--statistics", "--preview", "--resume", "--progress", "json"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut events = BufReader::new(child.stdout.take().unwrap()).lines();
+        // A case has some 15 events, so that about one gets finished. Writing comes after the last of them.
+        for _ in 0..draw(30) {
+            let _ = events.next();
+        }
+        std::thread::sleep(std::time::Duration::from_micros(draw(20_000).into()));
         let pid = Pid::from_child(&child);
         let send = |signal| kill_process(pid, signal).unwrap();
         match round % 4 {
@@ -403,9 +405,10 @@ fn killed_at_any_moment_and_resumed_it_is_as_if_nothing_had_been() {
             1 => send(Signal::INT),
             _ => send(Signal::TERM),
         }
+        events.for_each(|line| drop(line.unwrap()));
         let status = child.wait().unwrap();
         if round % 2 == 1 {
-            // Signals that come before the program listens end it as any other; after its end they do nothing.
+            // A signal that comes before the program listens ends it as any other; after its work it does nothing.
             assert!(matches!(status.code(), Some(130 | 0) | None), "{status}");
             if status.code() == Some(130) {
                 assert_eq!(temporary_files(&out), 0);
