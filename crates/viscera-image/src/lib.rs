@@ -9,6 +9,7 @@ mod error;
 mod geometry;
 mod intensity;
 mod labels;
+pub mod morphology;
 mod orient;
 pub mod phantom;
 mod resample;

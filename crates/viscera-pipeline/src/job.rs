@@ -143,8 +143,22 @@ pub fn segment_case(
     if options.preview {
         let title = title(&case.name, segmenter.model().name(), &grid);
         let picture = match &scan.image {
-            viscera_io::Image::I16(v) => preview(v, &result.labels, &result.table, &report.organs, &title),
-            viscera_io::Image::F32(v) => preview(v, &result.labels, &result.table, &report.organs, &title),
+            viscera_io::Image::I16(v) => preview(
+                v,
+                &result.labels,
+                &result.table,
+                &report.organs,
+                &report.warnings,
+                &title,
+            ),
+            viscera_io::Image::F32(v) => preview(
+                v,
+                &result.labels,
+                &result.table,
+                &report.organs,
+                &report.warnings,
+                &title,
+            ),
         }?;
         write_png(&out.join(file("png")), picture.width, picture.height, &picture.rgb)?;
         outputs.push(file("png"));

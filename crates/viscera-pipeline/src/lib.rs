@@ -1,5 +1,6 @@
 //! From a CT to organ masks: recipes, stages, post-processing, report.
 
+mod body;
 mod check;
 mod decide;
 mod error;
@@ -21,6 +22,7 @@ mod segmenter;
 mod statistics;
 mod warning;
 
+pub use body::{Lie, lie_of_body};
 pub use check::not_hounsfield;
 pub use decide::Decision;
 pub use error::PipelineError;
@@ -31,12 +33,12 @@ pub use memory::peak_memory_bytes;
 pub use model::{Model, ModelStore, Network, StageWeights, Verified};
 pub use phantoms::{PhantomSet, phantom_config};
 pub use plausibility::look_over;
-pub use postprocess::{Pieces, Removed, clean};
+pub use postprocess::{Removed, clean};
 pub use predict::Logits;
 pub use prepare::{NetworkInput, Oriented, network_volume, normalise};
 pub use recipe::Recipe;
 pub use restore::RoiLabels;
 pub use segmenter::{Report, RoiReport, SegmentOptions, Segmentation, Segmenter, StepTime};
-pub use statistics::{Organ, measure};
+pub use statistics::{Organ, Side, measure};
 pub use viscera_net::Storage;
-pub use warning::{Warning, Warnings};
+pub use warning::{Direction, Severity, Warning, Warnings};

@@ -1,5 +1,6 @@
 //! The whole way from a scan to its label map.
 
+use crate::body::lie_of_body;
 use crate::decide::Decision;
 use crate::localise::Localised;
 use crate::plausibility::look_over;
@@ -174,6 +175,8 @@ impl Segmenter {
                 return Err(PipelineError::NotHounsfield { reason });
             }
             warnings.push(Warning::NotHounsfield { reason });
+        } else {
+            lie_of_body(oriented.volume())?.warn(&mut warnings);
         }
         clock.step("check");
 

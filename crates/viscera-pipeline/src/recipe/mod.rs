@@ -7,6 +7,7 @@ mod grid;
 mod inference;
 mod network;
 mod parse;
+mod postprocess;
 mod stage;
 mod supported;
 mod training;
@@ -17,7 +18,8 @@ pub use grid::{
 };
 pub use inference::{Activation, Inference, Mode, PatchWeights, SlidingWindow};
 pub use network::{NetworkSpec, UnetPlan};
-pub use stage::{Crop, Keep, Orient, PostRule, RoiSpec, Role, Stage};
+pub use postprocess::{Classes, Far, PostRule};
+pub use stage::{Crop, Orient, RoiSpec, Role, Stage};
 pub use training::{
     AdamSettings, Augment, Axis, Chance, LossSettings, Mirror, OptimizerSettings, Profile, Schedule, Supervision,
     TrainingSettings,

@@ -1,7 +1,7 @@
 //! Values of a recipe that parse but cannot be.
 
 use super::{
-    Activation, ChannelRule, Inference, Keep, Mode, NetworkSpec, Normalise, OptimizerSettings, Recipe, Resample, Role,
+    Activation, ChannelRule, Inference, Mode, NetworkSpec, Normalise, OptimizerSettings, Recipe, Resample, Role,
     Schedule, Stage, TrainingSettings,
 };
 use crate::PipelineError;
@@ -94,16 +94,7 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
         return Err("resample.spacing_mm needs inference.mode = \"sliding_window\"".to_owned());
     }
     check_network(stage, table)?;
-    for rule in &stage.postprocess {
-        if let Keep::Named(names) = &rule.keep_largest
-            && let Some(unknown) = names.iter().find(|n| table.by_name(n).is_none())
-        {
-            return Err(format!("keep_largest: \"{unknown}\" is no class of {}", table.name()));
-        }
-        if !(rule.min_volume_mm3 >= 0.0 && rule.min_volume_mm3.is_finite()) {
-            return Err(format!("min_volume_mm3 = {} is not a volume", rule.min_volume_mm3));
-        }
-    }
+    stage.postprocess.iter().try_for_each(|rule| rule.check(table))?;
     Ok(())
 }
 
