@@ -78,6 +78,33 @@ pub fn crop<T: Voxel>(volume: &Volume<T>, region: &Box3) -> Result<Volume<T>, Im
 /// [`ImageError::BadBox`] when the box is empty or reaches outside; [`ImageError::GridMismatch`] when `part` does not lie
 /// on the grid of that box.
 pub fn paste<T: Voxel>(part: &Volume<T>, whole: &mut Volume<T>, region: &Box3) -> Result<(), ImageError> {
+    paste_rows(part, whole, region, |to, from| to.copy_from_slice(from))
+}
+
+/// As [`paste`], but where `part` is background (the default value) `whole` stays as it is.
+///
+/// # Errors
+/// As [`paste`].
+pub fn paste_over<T: Voxel + PartialEq>(
+    part: &Volume<T>,
+    whole: &mut Volume<T>,
+    region: &Box3,
+) -> Result<(), ImageError> {
+    paste_rows(part, whole, region, |to, from| {
+        for (to, from) in to.iter_mut().zip(from) {
+            if *from != T::default() {
+                *to = *from;
+            }
+        }
+    })
+}
+
+fn paste_rows<T: Voxel>(
+    part: &Volume<T>,
+    whole: &mut Volume<T>,
+    region: &Box3,
+    write: impl Fn(&mut [T], &[T]) + Sync,
+) -> Result<(), ImageError> {
     part.geometry()
         .require_same_grid(&cropped_geometry(whole.geometry(), region)?)?;
     let [_, whole_ny, whole_nx] = whole.shape();
@@ -91,7 +118,7 @@ pub fn paste<T: Voxel>(part: &Volume<T>, whole: &mut Volume<T>, region: &Box3) -
             for y in 0..ny {
                 let from = (z * ny + y) * nx;
                 let to = (region.start[1] + y) * whole_nx + region.start[2];
-                plane[to..to + nx].copy_from_slice(&part.data()[from..from + nx]);
+                write(&mut plane[to..to + nx], &part.data()[from..from + nx]);
             }
         });
     Ok(())
@@ -103,19 +130,27 @@ pub fn paste<T: Voxel>(part: &Volume<T>, whole: &mut Volume<T>, region: &Box3) -
 /// inside the mask's box, so the box is the same. Over several channels it is the [union](Box3::union) of their boxes. With
 /// `|v| v >= threshold` it is the box of what is denser than air or fat.
 pub fn bounding_box<T: Voxel>(volume: &Volume<T>, inside: impl Fn(T) -> bool + Sync) -> Option<Box3> {
+    bounding_box_in(volume, &Box3::whole(volume.shape()), inside)
+}
+
+/// The smallest box that holds all voxels of a part for which `inside` is true, in voxels of the whole; `None` when there
+/// are none, or the part does not fit.
+pub fn bounding_box_in<T: Voxel>(volume: &Volume<T>, part: &Box3, inside: impl Fn(T) -> bool + Sync) -> Option<Box3> {
+    part.check(volume.shape()).ok()?;
     let [_, ny, nx] = volume.shape();
-    let planes = volume.data().par_chunks(ny * nx).enumerate();
+    let planes = (part.start[0]..part.end[0]).into_par_iter();
     planes
-        .filter_map(|(z, plane)| {
+        .filter_map(|z| {
             let mut found: Option<Box3> = None;
-            for (y, row) in plane.chunks_exact(nx).enumerate() {
+            for y in part.start[1]..part.end[1] {
+                let row = &volume.data()[(z * ny + y) * nx..][part.start[2]..part.end[2]];
                 let Some(first) = row.iter().position(|&v| inside(v)) else {
                     continue;
                 };
                 let last = row.iter().rposition(|&v| inside(v)).unwrap_or(first);
                 let here = Box3 {
-                    start: [z, y, first],
-                    end: [z + 1, y + 1, last + 1],
+                    start: [z, y, part.start[2] + first],
+                    end: [z + 1, y + 1, part.start[2] + last + 1],
                 };
                 found = Some(found.map_or(here, |b| b.union(&here)));
             }
@@ -156,12 +191,19 @@ mod tests {
             let mut empty = Volume::filled(geometry, 0u32).unwrap();
             paste(&part, &mut empty, &region).unwrap();
             prop_assert_eq!(bounding_box(&empty, |v| v != 0), Some(region));
+            prop_assert_eq!(super::bounding_box_in(&volume, &region, |v| v != 0), Some(region));
             for (found, source) in empty.data().iter().zip(volume.data()) {
                 prop_assert!(*found == 0 || found == source);
             }
             let mut whole = volume.clone();
             paste(&part, &mut whole, &region).unwrap();
-            prop_assert_eq!(whole, volume);
+            prop_assert_eq!(&whole, &volume);
+            // Background of the part leaves the whole as it is.
+            paste_over(&part.map(|v| v % 2), &mut whole, &region).unwrap();
+            for (found, (source, pasted)) in whole.data().iter().zip(volume.data().iter().zip(empty.data())) {
+                let expected = if *pasted % 2 == 1 { 1 } else { *source };
+                prop_assert_eq!(*found, expected);
+            }
         }
     }
 

@@ -20,15 +20,15 @@ mod volume;
 mod voxel;
 
 pub use components::{Component, Components, components};
-pub use crop::{bounding_box, crop, cropped_geometry, paste};
+pub use crop::{bounding_box, bounding_box_in, crop, cropped_geometry, paste, paste_over};
 pub use error::ImageError;
 pub use geometry::{Box3, Geometry};
 pub use intensity::{Histogram, Moments, histogram, moments, percentiles, window, z_score};
 pub use labels::{AnnotatedClasses, LabelEntry, LabelTable};
 pub use orient::{AxisMap, Orientation};
 pub use resample::{
-    AxisTable, Convention, Tap, nearest_positions, resample_linear, resample_nearest, resampled_geometry,
-    shape_for_spacing,
+    AxisTable, Convention, Tap, nearest_positions, resample_linear, resample_linear_part, resample_nearest,
+    resampled_geometry, shape_for_spacing,
 };
 pub use resampling::{Interpolator, Resampling, separate_axis};
 pub use trace::{Step, Trace};

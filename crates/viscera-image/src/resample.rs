@@ -4,7 +4,7 @@
 //! and SciPy's `zoom`, which are the oracles. Positions are computed in integers, so they are exact.
 
 use crate::voxel::allocate;
-use crate::{Geometry, ImageError, Intensity, Interpolator, Volume, Voxel};
+use crate::{Box3, Geometry, ImageError, Intensity, Interpolator, Volume, Voxel, cropped_geometry};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -172,7 +172,7 @@ fn allocate_axis<T>(from: usize, to: usize) -> Result<Vec<T>, ImageError> {
     Ok(axis)
 }
 
-/// The shape `round(spacing_old / spacing_new · shape)`, halves to even (nnU-Net's rule), at least 1 per axis.
+/// The shape `round(spacing_old / spacing_new · shape)`, ties to even as in Python, at least 1 per axis (nnU-Net's rule).
 ///
 /// # Errors
 /// [`ImageError::BadGeometry`] when `spacing` (mm) is not positive and finite, or gives a grid too large to be.
@@ -247,10 +247,34 @@ pub fn resample_linear<T: Intensity>(
     shape: [usize; 3],
     convention: Convention,
 ) -> Result<Volume<f32>, ImageError> {
-    let geometry = resampled_geometry(volume.geometry(), shape, convention)?;
-    let from = volume.shape();
+    resample_linear_part(volume, &Box3::whole(volume.shape()), shape, convention, |v| v)
+}
+
+/// As [`resample_linear`], of a box of a volume, each voxel changed by `value` before it is interpolated; the result is
+/// that of cutting, changing and resampling, without their copies.
+///
+/// # Errors
+/// [`ImageError::BadBox`] when the box does not fit; those of [`resample_linear`].
+pub fn resample_linear_part<T: Intensity>(
+    volume: &Volume<T>,
+    part: &Box3,
+    shape: [usize; 3],
+    convention: Convention,
+    value: impl Fn(f32) -> f32 + Sync,
+) -> Result<Volume<f32>, ImageError> {
+    let source = cropped_geometry(volume.geometry(), part)?;
+    let geometry = resampled_geometry(&source, shape, convention)?;
+    let from = part.shape();
+    let [_, height, width] = volume.shape();
+    let rows = Rows {
+        data: volume.data(),
+        plane: height * width,
+        row: width,
+        start: (part.start[0] * height + part.start[1]) * width + part.start[2],
+        len: from[2],
+    };
     let table = |a: usize| AxisTable::linear(from[a], shape[a], convention);
-    let data = interpolate(volume.data(), from, &[table(0)?, table(1)?, table(2)?])?;
+    let data = interpolate_rows(&rows, from, &[table(0)?, table(1)?, table(2)?], value)?;
     Ok(Volume::from_valid(geometry, data))
 }
 
@@ -260,9 +284,23 @@ pub(crate) fn interpolate<T: Intensity>(
     from: [usize; 3],
     tables: &[AxisTable; 3],
 ) -> Result<Vec<f32>, ImageError> {
+    interpolate_rows(&Rows::of(data, from), from, tables, |v| v)
+}
+
+fn interpolate_rows<T: Intensity>(
+    source: &Rows<'_, T>,
+    from: [usize; 3],
+    tables: &[AxisTable; 3],
+    value: impl Fn(f32) -> f32 + Sync,
+) -> Result<Vec<f32>, ImageError> {
     let order = cheapest_order(tables);
     let Some((&first, rest)) = order.split_first() else {
-        return Ok(data.par_iter().map(|v| v.to_f32()).collect());
+        let mut data = allocate::<f32>(from.iter().product())?;
+        data.par_chunks_mut(from[2]).enumerate().for_each(|(row, out)| {
+            let from_row = source.at(row / from[1], row % from[1]);
+            out.iter_mut().zip(from_row).for_each(|(o, v)| *o = value(v.to_f32()));
+        });
+        return Ok(data);
     };
 
     // Rows (z, y) that the passes after the first will look at.
@@ -271,10 +309,10 @@ pub(crate) fn interpolate<T: Intensity>(
     for &axis in rest.iter().filter(|&&axis| axis < 2) {
         (rows[axis], tables[axis]) = tables[axis].compacted();
     }
-    let (mut data, mut current) = pass(data, from, first, &tables[first].taps, &rows)?;
+    let (mut data, mut current) = pass(source, first, &tables[first].taps, &rows, value)?;
     for &axis in rest {
         let rows = [(0..current[0]).collect(), (0..current[1]).collect()];
-        (data, current) = pass(&data, current, axis, &tables[axis].taps, &rows)?;
+        (data, current) = pass(&Rows::of(&data, current), axis, &tables[axis].taps, &rows, |v| v)?;
     }
     Ok(data)
 }
@@ -317,21 +355,46 @@ fn cheapest_order(tables: &[AxisTable; 3]) -> Vec<usize> {
         .unwrap_or_default()
 }
 
+/// The rows along x of a box of voxels.
+struct Rows<'a, T> {
+    data: &'a [T],
+    /// Voxels from slice to slice and from row to row.
+    plane: usize,
+    row: usize,
+    /// The box's first voxel.
+    start: usize,
+    /// Voxels of a row.
+    len: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    fn of(data: &'a [T], shape: [usize; 3]) -> Self {
+        Self {
+            data,
+            plane: shape[1] * shape[2],
+            row: shape[2],
+            start: 0,
+            len: shape[2],
+        }
+    }
+
+    fn at(&self, z: usize, y: usize) -> &'a [T] {
+        &self.data[self.start + z * self.plane + y * self.row..][..self.len]
+    }
+}
+
 /// Interpolates along one axis; of the other axes among z and y, only the listed `rows` are taken.
 fn pass<T: Intensity>(
-    data: &[T],
-    shape: [usize; 3],
+    source: &Rows<'_, T>,
     axis: usize,
     taps: &[Tap],
     rows: &[Vec<usize>; 2],
+    value: impl Fn(f32) -> f32 + Sync,
 ) -> Result<(Vec<f32>, [usize; 3]), ImageError> {
-    let mut to = [rows[0].len(), rows[1].len(), shape[2]];
+    let mut to = [rows[0].len(), rows[1].len(), source.len];
     to[axis] = taps.len();
     let [_, ny, nx] = to;
-    let row_at = |z: usize, y: usize| {
-        let start = (z * shape[1] + y) * shape[2];
-        &data[start..start + shape[2]]
-    };
+    let read = |v: &T| value(v.to_f32());
     let mut out = allocate::<f32>(to.iter().product())?;
     out.par_chunks_mut(nx)
         .enumerate()
@@ -340,25 +403,25 @@ fn pass<T: Intensity>(
             let (z, y) = (row / ny, row % ny);
             let (lower, upper, weight) = match axis {
                 0 => (
-                    row_at(taps[z].lo, rows[1][y]),
-                    row_at(taps[z].hi, rows[1][y]),
+                    source.at(taps[z].lo, rows[1][y]),
+                    source.at(taps[z].hi, rows[1][y]),
                     taps[z].weight,
                 ),
                 1 => (
-                    row_at(rows[0][z], taps[y].lo),
-                    row_at(rows[0][z], taps[y].hi),
+                    source.at(rows[0][z], taps[y].lo),
+                    source.at(rows[0][z], taps[y].hi),
                     taps[y].weight,
                 ),
                 _ => {
-                    let source = row_at(rows[0][z], rows[1][y]);
+                    let source = source.at(rows[0][z], rows[1][y]);
                     for (o, tap) in out.iter_mut().zip(taps) {
-                        *o = lerp(source[tap.lo].to_f32(), source[tap.hi].to_f32(), tap.weight);
+                        *o = lerp(read(&source[tap.lo]), read(&source[tap.hi]), tap.weight);
                     }
                     return;
                 }
             };
             for ((o, a), b) in out.iter_mut().zip(lower).zip(upper) {
-                *o = lerp(a.to_f32(), b.to_f32(), weight);
+                *o = lerp(read(a), read(b), weight);
             }
         });
     Ok((out, to))
@@ -405,6 +468,27 @@ pub fn resample_nearest<T: Voxel>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_is_cut_changed_and_resampled() {
+        let shape = [5, 7, 9];
+        let values = (0..315).map(|i| ((i * 7919) % 400) as i16 - 200).collect();
+        let volume = Volume::new(Geometry::ras(shape, [3.0, 1.0, 0.5]), values).unwrap();
+        let part = Box3 {
+            start: [1, 0, 2],
+            end: [4, 6, 9],
+        };
+        for to in [[3, 6, 7], [2, 9, 7], [6, 5, 4]] {
+            let cut = crate::crop(&volume, &part)
+                .unwrap()
+                .map(|v| f32::from(v).clamp(-50.0, 60.5) / 2.0);
+            let expected = resample_linear(&cut, to, Convention::HalfPixel).unwrap();
+            let value = |v: f32| v.clamp(-50.0, 60.5) / 2.0;
+            let found = resample_linear_part(&volume, &part, to, Convention::HalfPixel, value).unwrap();
+            assert_eq!(found, expected);
+        }
+    }
+
     use proptest::prelude::*;
 
     const BOTH: [Convention; 2] = [Convention::HalfPixel, Convention::AlignCorners];

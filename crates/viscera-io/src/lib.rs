@@ -38,13 +38,14 @@ mod npy;
 mod png;
 mod warning;
 
-pub use atomic::{atomic_write, write_json};
+pub use atomic::{atomic_write, remove_file, remove_stale, write_json};
 pub use dataset::{Annotations, Case, Classes, Dataset, DatasetJson, LabelIds, Split, class_colour};
 pub use error::{DatasetFault, IoError, NiftiFault};
-pub use inputs::{InputCase, case_name, expand_inputs};
+pub use inputs::{InputCase, case_name, expand_inputs, with_list};
 pub use mapped::MappedFile;
 pub use nifti::{
-    Image, NiftiVersion, ReadImage, ReadOptions, SourceHeader, read_image, read_label_map, write_image, write_label_map,
+    Image, ImageFacts, NiftiVersion, ReadImage, ReadOptions, SourceHeader, image_facts, image_files, read_image,
+    read_label_map, write_image, write_label_map,
 };
 pub use npy::{NpyArray, NpyFault, read_npy, write_npy};
 pub use png::{Pixels, png_bytes, write_png};

@@ -7,6 +7,7 @@ mod dot;
 mod error;
 mod executor;
 mod graph;
+mod head;
 mod shape;
 mod tensor;
 mod weights;

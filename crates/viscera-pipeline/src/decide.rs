@@ -1,14 +1,16 @@
 //! From logits to labels.
 
-use crate::recipe::Inference;
+use crate::recipe::{Activation, Inference};
+use crate::slab::Slab;
 use rayon::prelude::*;
 use viscera_image::LabelTable;
 use viscera_net::Tensor;
 
 /// The rule that makes a label of the logits of one voxel: the greatest, if it reaches the threshold, else background.
 ///
-/// With a sigmoid, probability ≥ t is the same as logit ≥ ln(t / (1 − t)), so no probability is ever computed. Of equal
-/// logits the first channel wins. A NaN never wins.
+/// With a sigmoid, probability ≥ t is the same as logit ≥ ln(t / (1 − t)), so no probability is ever computed. With a
+/// softmax the first channel is the background's, and there is no threshold. Of equal logits the first channel wins. A NaN
+/// never wins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     threshold: f32,
@@ -17,12 +19,19 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The rule of a stage; channels stand for the classes of the table in its order.
+    /// The rule of a stage; channels stand for the classes of its table in their order.
     #[must_use]
-    pub fn new(inference: &Inference, labels: &LabelTable) -> Self {
+    pub fn new(inference: &Inference, classes: &LabelTable) -> Self {
+        let background = match inference.activation {
+            Activation::Sigmoid => None,
+            Activation::Softmax => Some(0),
+        };
         Self {
             threshold: inference.logit_threshold(),
-            ids: labels.entries().iter().map(|e| e.id).collect(),
+            ids: background
+                .into_iter()
+                .chain(classes.entries().iter().map(|e| e.id))
+                .collect(),
         }
     }
 
@@ -64,12 +73,17 @@ impl Decision {
     /// The labels of the first sample of a tensor, on its own grid, in (z, y, x) order.
     #[must_use]
     pub fn labels(&self, logits: &Tensor) -> Vec<u8> {
-        let [z, y, x] = logits.spatial();
-        let mut out = vec![0; z * y * x];
+        self.slab_labels(&Slab::of(logits))
+    }
+
+    /// The labels of some slices, on their own grid, in (z, y, x) order.
+    #[must_use]
+    pub fn slab_labels(&self, slab: &Slab<'_>) -> Vec<u8> {
+        let [y, x] = slab.plane_shape();
+        let mut out = vec![0; slab.slices() * y * x];
         out.par_chunks_mut((y * x).max(1)).enumerate().for_each(|(slice, out)| {
             for (i, label) in out.iter_mut().enumerate() {
-                let at = slice * y * x + i;
-                *label = self.label((0..logits.shape()[1]).map(|c| logits.channel(0, c)[at]));
+                *label = self.label((0..slab.channels()).map(|c| slab.plane(c, slice)[i]));
             }
         });
         out
@@ -99,6 +113,20 @@ mod tests {
         assert_eq!(half.label([1.0, 1.0]), 1);
         assert_eq!(half.label([f32::NAN, 1.0]), 2);
         assert_eq!(half.label([f32::NAN, f32::NAN]), 0);
+    }
+
+    #[test]
+    fn a_softmax_has_a_background() {
+        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[0]
+            .inference
+            .clone();
+        (inference.activation, inference.threshold) = (Activation::Softmax, None);
+        let table = crate::recipe::subset(&LabelTable::flare14(), &["tumour".into(), "liver".into()]).unwrap();
+        let rule = Decision::new(&inference, &table);
+        assert_eq!(rule.channels(), 3);
+        assert_eq!(rule.label([-9.0, -10.0, -8.0]), 14);
+        assert_eq!(rule.label([-9.0, -7.0, -8.0]), 1);
+        assert_eq!(rule.label([1.0, 1.0, 1.0]), 0);
     }
 
     #[test]

@@ -109,10 +109,31 @@ pub enum PipelineError {
         /// The folder.
         path: PathBuf,
     },
+    /// A scan that needs more memory than is allowed.
+    #[error("needs about {} of memory, and {} are allowed: {path}", mib(*needed), mib(*limit), path = path.display())]
+    NeedsMemory {
+        /// The scan's file.
+        path: PathBuf,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        limit: u64,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a thread")]
+    Threads {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A file that cannot be read or written.
     #[error(transparent)]
     Io(#[from] IoError),
     /// A grid that cannot be, or too little memory for one.
     #[error(transparent)]
     Image(#[from] ImageError),
+}
+
+/// Bytes for people.
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }

@@ -1,22 +1,41 @@
 //! One scan from file to files: label map, manifest, picture.
 
 use crate::preview::preview;
-use crate::segmenter::{Report, Segmenter, StepTime};
-use crate::{Organ, PipelineError, peak_memory_bytes};
-use serde::Serialize;
+use crate::segmenter::{Report, SegmentOptions, Segmentation, Segmenter, StepTime};
+use crate::{Organ, PipelineError, SourceFile, peak_memory_bytes};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use viscera_image::{Geometry, Orientation};
-use viscera_io::{InputCase, ReadOptions, atomic_write, read_image, write_json, write_label_map, write_png};
+use viscera_io::{
+    InputCase, ReadImage, ReadOptions, atomic_write, read_image, remove_file, write_json, write_label_map, write_png,
+};
 
 /// What to write beside the label map and the manifest, and how to read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct JobOptions {
     /// Write a picture.
     pub preview: bool,
     /// Which volume of a 4-D file to take.
     pub volume: Option<usize>,
+}
+
+impl JobOptions {
+    /// How to read.
+    #[must_use]
+    pub fn read(&self) -> ReadOptions {
+        ReadOptions { volume: self.volume }
+    }
+}
+
+/// Everything that was asked for and that the outputs depend on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Settings {
+    /// How to segment.
+    pub segment: SegmentOptions,
+    /// How to read, and what to write.
+    pub write: JobOptions,
 }
 
 /// Everything about one finished case: the content of `CASE.json`.
@@ -28,6 +47,10 @@ pub struct Manifest {
     pub viscera: &'static str,
     /// The scan's file.
     pub input: PathBuf,
+    /// The same file, or the two of a pair, by what tells whether it has changed.
+    pub source: Vec<SourceFile>,
+    /// What was asked for.
+    pub settings: Settings,
     /// What was written, by file name.
     pub outputs: Vec<String>,
     /// What segmented it.
@@ -37,7 +60,8 @@ pub struct Manifest {
     /// How it came about, and what it shows.
     #[serde(flatten)]
     pub report: Report,
-    /// Seconds from opening the scan to the last output but this file.
+    /// Seconds of work from opening the scan to the last output but this file. In a batch the scan also waits for others;
+    /// that is not in it.
     pub seconds: f64,
     /// Threads that computed.
     pub threads: usize,
@@ -46,7 +70,7 @@ pub struct Manifest {
 }
 
 /// A model by its fingerprints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
     /// Its name.
     pub name: String,
@@ -97,9 +121,21 @@ impl GridFacts {
     }
 }
 
+/// A scan on its way from file to files.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub(crate) case: InputCase,
+    /// Its files, as they were before they were read.
+    pub(crate) source: Vec<SourceFile>,
+    pub(crate) image: ReadImage,
+    /// Seconds that reading took.
+    pub(crate) seconds: f64,
+}
+
 /// Segments one file and writes `CASE.nii.gz`, `CASE.json` and, if asked for, `CASE.png` into a folder.
 ///
-/// Each file appears whole or not at all; older results are replaced. The manifest comes last.
+/// Each file appears whole or not at all; older results are replaced. The manifest comes last, and an older one goes
+/// first: where there is a manifest, its outputs are those that it tells of.
 ///
 /// # Errors
 /// [`PipelineError::WouldOverwrite`] when the label map's file is the scan itself; those of reading, segmenting and
@@ -110,25 +146,52 @@ pub fn segment_case(
     out: &Path,
     options: &JobOptions,
 ) -> Result<Manifest, PipelineError> {
+    let scan = read_case(case, out, options)?;
     let begin = Instant::now();
-    let file = |ending: &str| format!("{}.{ending}", case.name);
-    let target = out.join(file("nii.gz"));
+    let result = segmenter.segment(&scan.image)?;
+    write_case(segmenter, &scan, result, begin.elapsed().as_secs_f64(), out, options)
+}
+
+/// The first third of [`segment_case`].
+pub(crate) fn read_case(case: &InputCase, out: &Path, options: &JobOptions) -> Result<Scan, PipelineError> {
+    let begin = Instant::now();
+    let target = out.join(format!("{}.nii.gz", case.name));
     if same_file(&target, &case.path) {
         return Err(PipelineError::WouldOverwrite { path: target });
     }
-    let scan = read_image(&case.path, &ReadOptions { volume: options.volume })?;
-    let read_seconds = begin.elapsed().as_secs_f64();
-    let result = segmenter.segment(&scan)?;
+    let source = SourceFile::of(&case.path)?;
+    let image = read_image(&case.path, &options.read())?;
+    Ok(Scan {
+        case: case.clone(),
+        source,
+        image,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
+}
+
+/// The last third of [`segment_case`]; `seconds` is what segmenting took.
+pub(crate) fn write_case(
+    segmenter: &Segmenter,
+    scan: &Scan,
+    result: Segmentation,
+    seconds: f64,
+    out: &Path,
+    options: &JobOptions,
+) -> Result<Manifest, PipelineError> {
+    let begin = Instant::now();
+    let case = &scan.case;
+    let file = |ending: &str| format!("{}.{ending}", case.name);
+    remove_file(&out.join(file("json")))?;
     let mut report = result.report;
     report.timings.insert(
         0,
         StepTime {
             step: "read".to_owned(),
-            seconds: read_seconds,
+            seconds: scan.seconds,
         },
     );
 
-    let mut last = Instant::now();
+    let mut last = begin;
     let mut time = |report: &mut Report, step: &str| {
         report.timings.push(StepTime {
             step: step.to_owned(),
@@ -136,13 +199,14 @@ pub fn segment_case(
         });
         last = Instant::now();
     };
-    write_label_map(&target, &result.labels, &scan.header, result.table.entries())?;
+    let (target, header) = (out.join(file("nii.gz")), &scan.image.header);
+    write_label_map(&target, &result.labels, header, result.table.entries())?;
     let mut outputs = vec![file("nii.gz"), file("json")];
     time(&mut report, "write");
-    let grid = GridFacts::new(scan.image.geometry());
+    let grid = GridFacts::new(scan.image.image.geometry());
     if options.preview {
         let title = title(&case.name, segmenter.model().name(), &grid);
-        let picture = match &scan.image {
+        let picture = match &scan.image.image {
             viscera_io::Image::I16(v) => preview(
                 v,
                 &result.labels,
@@ -168,11 +232,16 @@ pub fn segment_case(
         case: case.name.clone(),
         viscera: env!("CARGO_PKG_VERSION"),
         input: case.path.clone(),
+        source: scan.source.clone(),
+        settings: Settings {
+            segment: segmenter.options().clone(),
+            write: *options,
+        },
         outputs,
         model: ModelFacts::new(segmenter.model())?,
         geometry: grid,
         report,
-        seconds: begin.elapsed().as_secs_f64(),
+        seconds: scan.seconds + seconds + begin.elapsed().as_secs_f64(),
         threads: rayon::current_num_threads(),
         peak_memory_mib: peak_memory_bytes().map(|bytes| (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0),
     };
@@ -196,15 +265,16 @@ fn title(case: &str, model: &str, grid: &GridFacts) -> String {
     )
 }
 
-/// Writes the measures of all organs of some cases as a table with commas, one row per case and organ.
+/// Writes the measures of all organs of some cases, by the cases' names, as a table with commas, one row per case and
+/// organ.
 ///
 /// # Errors
 /// [`PipelineError::Io`] when the system refuses.
-pub fn write_statistics(path: &Path, manifests: &[Manifest]) -> Result<(), PipelineError> {
+pub fn write_statistics(path: &Path, cases: &[(&str, &[Organ])]) -> Result<(), PipelineError> {
     let mut text = "case,id,organ,voxels,volume_ml,mean_hu,std_hu,touches_border\n".to_owned();
-    for manifest in manifests {
-        for organ in &manifest.report.organs {
-            row(&mut text, &manifest.case, organ);
+    for (case, organs) in cases {
+        for organ in *organs {
+            row(&mut text, case, organ);
         }
     }
     atomic_write(path, |file| file.write_all(text.as_bytes()))?;

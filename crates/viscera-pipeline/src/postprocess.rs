@@ -1,7 +1,7 @@
 //! Carries out the rules that clean a label map, and keeps account of what each changed.
 
 use crate::PipelineError;
-use crate::recipe::{Axis, Classes, Far, PostRule, Stage};
+use crate::recipe::{Axis, ClassList, Far, PostRule, Stage};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -130,11 +130,10 @@ impl Work<'_> {
             PostRule::Close { classes, radius_mm } => self.reshape(classes, |labels, id| {
                 Ok([0, 0, morphology::close(labels, id, *radius_mm)?])
             }),
-            PostRule::MiddleSlices(count) => Ok(self.middle_slices(*count)),
         }
     }
 
-    fn ids(&self, classes: &Classes) -> Vec<u8> {
+    fn ids(&self, classes: &ClassList) -> Vec<u8> {
         let entries = self.table.entries().iter().filter(|e| classes.contains(&e.name));
         entries.map(|e| e.id).collect()
     }
@@ -224,7 +223,7 @@ impl Work<'_> {
     /// A rule that changes the shape of each class.
     fn reshape(
         &mut self,
-        classes: &Classes,
+        classes: &ClassList,
         rule: impl Fn(&mut LabelMap, u8) -> Result<[usize; 3], PipelineError>,
     ) -> Result<Account, PipelineError> {
         let mut account = Account::new();
@@ -233,23 +232,6 @@ impl Work<'_> {
         }
         self.found = None;
         Ok(account)
-    }
-
-    fn middle_slices(&mut self, count: usize) -> Account {
-        let [nz, ny, nx] = self.labels.shape();
-        let first = nz.saturating_sub(count) / 2;
-        let mut account = Account::new();
-        for (z, slice) in self.labels.data_mut().chunks_exact_mut(ny * nx).enumerate() {
-            if (first..first + count).contains(&z) {
-                continue;
-            }
-            for voxel in slice.iter_mut().filter(|v| **v != 0) {
-                account.entry(*voxel).or_default()[1] += 1;
-                *voxel = 0;
-            }
-        }
-        self.found = None;
-        account
     }
 }
 
@@ -266,7 +248,7 @@ mod tests {
         stage
     }
 
-    fn largest(classes: Classes, k: usize, min_volume_mm3: f64) -> PostRule {
+    fn largest(classes: ClassList, k: usize, min_volume_mm3: f64) -> PostRule {
         PostRule::KeepLargest {
             classes,
             k,
@@ -274,8 +256,8 @@ mod tests {
         }
     }
 
-    fn named(names: &[&str]) -> Classes {
-        Classes::Named(names.iter().map(|n| (*n).to_owned()).collect())
+    fn named(names: &[&str]) -> ClassList {
+        ClassList::Named(names.iter().map(|n| (*n).to_owned()).collect())
     }
 
     fn row(values: &[u8], spacing: [f64; 3]) -> LabelMap {
@@ -301,10 +283,10 @@ mod tests {
     fn of_two_equal_ones_the_first_stays_and_rules_add_up() {
         let mut labels = row(&[1, 1, 0, 1, 1], [1.0; 3]);
         let table = LabelTable::flare13();
-        let rules = vec![largest(Classes::All, 1, 0.0), largest(Classes::All, 1, 1.0)];
+        let rules = vec![largest(ClassList::All, 1, 0.0), largest(ClassList::All, 1, 1.0)];
         clean(&mut labels, &stage(rules.clone()), &table).unwrap();
         assert_eq!(labels.data(), [1, 1, 0, 0, 0]);
-        let rules = vec![rules[0].clone(), largest(Classes::All, 1, 2.0)];
+        let rules = vec![rules[0].clone(), largest(ClassList::All, 1, 2.0)];
         let removed = clean(&mut labels, &stage(rules), &table).unwrap();
         assert_eq!(labels.data(), [0; 5]);
         assert_eq!((removed.len(), removed[0].place), (1, 2));
@@ -322,7 +304,7 @@ mod tests {
     fn small_ones_are_counted_over_all_classes_together() {
         let all = [1, 1, 1, 0, 2, 2, 0, 3, 0, 2, 2, 2, 2];
         let rule = |at_most| PostRule::RemoveSmall {
-            classes: Classes::All,
+            classes: ClassList::All,
             min_volume_mm3: 1.0,
             at_most,
         };
@@ -372,23 +354,9 @@ mod tests {
         assert_eq!(labels.data()[9..11], [0, 0]);
     }
 
-    #[test]
-    fn middle_slices_stay() {
-        for (count, expected) in [(2, [0, 1, 1, 0, 0]), (3, [0, 1, 1, 1, 0]), (9, [1; 5])] {
-            let mut labels = Volume::filled(Geometry::ras([5, 1, 1], [1.0; 3]), 1u8).unwrap();
-            clean(
-                &mut labels,
-                &stage(vec![PostRule::MiddleSlices(count)]),
-                &LabelTable::flare13(),
-            )
-            .unwrap();
-            assert_eq!(labels.data(), expected, "{count}");
-        }
-    }
-
     prop_compose! {
-        fn rules()(kind in 0usize..8, k in 1usize..4, mm in 0.5f64..6.0, flag in prop::bool::ANY) -> PostRule {
-            let classes = if flag { Classes::All } else { named(&["liver", "spleen"]) };
+        fn rules()(kind in 0usize..7, k in 1usize..4, mm in 0.5f64..6.0, flag in prop::bool::ANY) -> PostRule {
+            let classes = if flag { ClassList::All } else { named(&["liver", "spleen"]) };
             match kind {
                 0 => largest(classes, k, mm),
                 1 => PostRule::RemoveSmall { classes, min_volume_mm3: mm, at_most: flag.then_some(k) },
@@ -396,8 +364,7 @@ mod tests {
                 3 => PostRule::Erase { classes: named(&["spleen"]) },
                 4 => PostRule::FillHoles { classes, slicewise: flag },
                 5 => PostRule::Open { classes, radius_mm: mm / 3.0 },
-                6 => PostRule::Close { classes, radius_mm: mm / 3.0 },
-                _ => PostRule::MiddleSlices(k),
+                _ => PostRule::Close { classes, radius_mm: mm / 3.0 },
             }
         }
     }

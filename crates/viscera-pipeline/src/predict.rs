@@ -1,41 +1,341 @@
-//! Running a stage's network.
+//! Running a stage's networks over its input: the whole volume at once, or patch by patch; mirrored, and as an ensemble.
+//!
+//! A sliding window streams. Patches are visited in rows of equal z; once a row is done, the slices that no later row
+//! touches are averaged, handed on and forgotten. So memory holds one patch's height of logits, however long the scan is.
+//!
+//! Weights of patches are a product over the axes, and so is their sum over all patches of a regular grid: no second
+//! volume is needed to divide by. (nnU-Net replaces the smallest weights by a larger one, in half precision; that is below
+//! 10⁻⁷ of the greatest.)
 
 use crate::PipelineError;
-use crate::prepare::{NetworkInput, network_error};
-use crate::recipe::Stage;
+use crate::prepare::network_error;
+use crate::recipe::{Activation, Average, Axis, SlidingWindow, Stage};
+use crate::slab::Slab;
+use crate::window::{coverage, positions, weights};
+use rayon::prelude::*;
 use viscera_engine::Engine;
-use viscera_image::Trace;
 use viscera_net::{NetError, Tensor};
 
-/// What a network says of its input, on the network's grid.
-#[derive(Debug, Clone)]
-pub struct Logits {
-    /// One sample, one channel per class.
-    pub tensor: Tensor,
-    /// From the scan's grid to the tensor's.
-    pub trace: Trace,
+/// A stage's networks, ready to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Predictor<'a> {
+    stage: &'a Stage,
+    engines: &'a [Engine],
 }
 
-impl Logits {
-    /// Runs a network on an input; of several outputs, the first (finest) counts.
+/// Who reads slabs as they come, in rising order of z, without gaps.
+pub type Reader<'r> = &'r mut dyn FnMut(&Slab<'_>) -> Result<(), PipelineError>;
+
+impl<'a> Predictor<'a> {
+    /// The networks of a stage, one engine per fold. Their output has the input's grid.
+    #[must_use]
+    pub fn new(stage: &'a Stage, engines: &'a [Engine]) -> Self {
+        Self { stage, engines }
+    }
+
+    /// Runs them on `[1, c, z, y, x]` input and hands logits (or probabilities, where the recipe averages these) to
+    /// `read`.
     ///
     /// # Errors
-    /// [`PipelineError::Network`] when the engine fails or its output does not have the input's grid.
-    pub fn new(engine: &Engine, input: NetworkInput, stage: &Stage) -> Result<Self, PipelineError> {
-        let outputs = engine.run(&input.tensor).map_err(|e| network_error(stage, e))?;
-        let grid = input.tensor.spatial();
-        let tensor = outputs
+    /// [`PipelineError::Network`] when the engine fails or an output does not have the input's grid; those of `read`.
+    pub fn run(&self, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
+        match self.stage.inference.window {
+            None => {
+                let mut all = self.patch(input)?;
+                let floor = self.floor();
+                if floor > 0.0 {
+                    all.data_mut().par_iter_mut().for_each(|p| *p = raised(*p, floor));
+                }
+                read(&Slab::of(&all))
+            }
+            Some(window) => self.slide(input, window, read),
+        }
+    }
+
+    /// The average over folds and mirrored runs, on the patch's grid.
+    fn patch(&self, input: &Tensor) -> Result<Tensor, PipelineError> {
+        let mut sum: Option<Tensor> = None;
+        let mirrors = mirrors(&self.stage.inference.mirror);
+        for engine in self.engines {
+            for &flip in &mirrors {
+                let output = if flip == [false; 3] {
+                    self.once(engine, input)?
+                } else {
+                    flipped(&self.once(engine, &flipped(input, flip))?, flip)
+                };
+                match &mut sum {
+                    None => sum = Some(output),
+                    Some(sum) => add(sum.data_mut(), output.data()),
+                }
+            }
+        }
+        let mut sum = sum.ok_or_else(|| self.fails("there is no network"))?;
+        let runs = self.engines.len() * mirrors.len();
+        if runs > 1 {
+            let share = 1.0 / runs as f32;
+            sum.data_mut().par_iter_mut().for_each(|v| *v *= share);
+        }
+        Ok(sum)
+    }
+
+    fn once(&self, engine: &Engine, input: &Tensor) -> Result<Tensor, PipelineError> {
+        let outputs = engine.run(input).map_err(|e| network_error(self.stage, e))?;
+        let grid = input.spatial();
+        let mut output = outputs
             .into_iter()
             .next()
             .filter(|t| t.spatial() == grid)
-            .ok_or_else(|| {
-                let reason = format!("the network gives no logits on its input's grid of {grid:?}");
-                let node = "output".to_owned();
-                network_error(stage, NetError::Shape { node, reason })
-            })?;
-        Ok(Self {
-            tensor,
-            trace: input.trace,
-        })
+            .ok_or_else(|| self.fails(&format!("the network gives no logits on its input's grid of {grid:?}")))?;
+        if self.stage.inference.average == Average::Probabilities
+            && self.stage.inference.activation == Activation::Softmax
+        {
+            softmax(&mut output);
+        }
+        Ok(output)
     }
+
+    fn fails(&self, reason: &str) -> PipelineError {
+        let node = "output".to_owned();
+        let reason = reason.to_owned();
+        network_error(self.stage, NetError::Shape { node, reason })
+    }
+
+    fn slide(&self, input: &Tensor, window: SlidingWindow, read: Reader<'_>) -> Result<(), PipelineError> {
+        let patch = window.patch;
+        let inner = input.spatial();
+        let padded;
+        let (input, first) = match padding(inner, patch) {
+            None => (input, [0; 3]),
+            Some((shape, first)) => {
+                padded = pad(input, shape, first);
+                (&padded, first)
+            }
+        };
+        let [nz, ny, nx] = input.spatial();
+        let starts: [Vec<usize>; 3] = std::array::from_fn(|a| positions(input.spatial()[a], patch[a], window.step));
+        let weights: [Vec<f32>; 3] = std::array::from_fn(|a| weights(patch[a], window.weights));
+        let shares: [Vec<f32>; 3] = std::array::from_fn(|a| {
+            let sums = coverage(input.spatial()[a], &starts[a], &weights[a]);
+            sums.into_iter().map(|s| 1.0 / s).collect()
+        });
+
+        let plane = ny * nx;
+        let mut sums: Vec<f32> = Vec::new();
+        for (row, &z0) in starts[0].iter().enumerate() {
+            for &y0 in &starts[1] {
+                for &x0 in &starts[2] {
+                    let output = self.patch(&cut(input, [z0, y0, x0], patch))?;
+                    let channels = output.shape()[1];
+                    sums.resize(channels * patch[0] * plane, 0.0);
+                    accumulate(&mut sums, [ny, nx], &output, [y0, x0], &weights);
+                }
+            }
+            let next = starts[0].get(row + 1).copied().unwrap_or(nz);
+            let done = next - z0;
+            average(&mut sums, patch[0], [done, ny, nx], z0, &shares, self.floor());
+            self.emit(&sums, patch[0], [done, ny, nx], z0, (inner, first), read)?;
+            forget(&mut sums, patch[0], done, plane);
+        }
+        Ok(())
+    }
+
+    /// Hands the first slices of `sums` on, without what was padded.
+    fn emit(
+        &self,
+        sums: &[f32],
+        stored: usize,
+        [slices, ny, nx]: [usize; 3],
+        z0: usize,
+        (inner, first): ([usize; 3], [usize; 3]),
+        read: Reader<'_>,
+    ) -> Result<(), PipelineError> {
+        let (from, to) = (z0.max(first[0]), (z0 + slices).min(first[0] + inner[0]));
+        if from >= to {
+            return Ok(());
+        }
+        let channels = sums.len() / (stored * ny * nx).max(1);
+        let whole = first == [0; 3] && inner[1..] == [ny, nx];
+        if whole {
+            let slab = Slab::new(sums, stored, to - from, [ny, nx], from).ok_or_else(|| self.fails("no logits"))?;
+            return read(&slab);
+        }
+        let mut compact = Vec::with_capacity(channels * (to - from) * inner[1] * inner[2]);
+        for c in 0..channels {
+            for z in from - z0..to - z0 {
+                for y in first[1]..first[1] + inner[1] {
+                    let row = ((c * stored + z) * ny + y) * nx + first[2];
+                    compact.extend_from_slice(&sums[row..][..inner[2]]);
+                }
+            }
+        }
+        let slab = Slab::new(&compact, to - from, to - from, [inner[1], inner[2]], from - first[0]);
+        read(&slab.ok_or_else(|| self.fails("no logits"))?)
+    }
+
+    /// The probability below which there is none.
+    fn floor(&self) -> f32 {
+        self.stage
+            .inference
+            .floor
+            .map_or(f32::NEG_INFINITY, |floor| floor as f32)
+    }
+}
+
+/// 0 for what is below the floor.
+fn raised(p: f32, floor: f32) -> f32 {
+    if p < floor { 0.0 } else { p }
+}
+
+/// All combinations of flips along the axes, none first.
+fn mirrors(axes: &[Axis]) -> Vec<[bool; 3]> {
+    let mut all = vec![[false; 3]];
+    for axis in axes {
+        let axis = match axis {
+            Axis::Z => 0,
+            Axis::Y => 1,
+            Axis::X => 2,
+        };
+        for mut flip in all.clone() {
+            flip[axis] = true;
+            all.push(flip);
+        }
+    }
+    all
+}
+
+/// A tensor run backwards along some axes.
+fn flipped(tensor: &Tensor, flip: [bool; 3]) -> Tensor {
+    let [_, _, nz, ny, nx] = tensor.shape();
+    let mut out = Tensor::zeros(tensor.shape());
+    let source = tensor.data();
+    out.data_mut().par_chunks_mut(nx).enumerate().for_each(|(row, out)| {
+        let (y, rest) = (row % ny, row / ny);
+        let (z, sample) = (rest % nz, rest / nz);
+        let y = if flip[1] { ny - 1 - y } else { y };
+        let z = if flip[0] { nz - 1 - z } else { z };
+        let row = &source[((sample * nz + z) * ny + y) * nx..][..nx];
+        if flip[2] {
+            out.iter_mut().zip(row.iter().rev()).for_each(|(o, v)| *o = *v);
+        } else {
+            out.copy_from_slice(row);
+        }
+    });
+    out
+}
+
+fn add(sum: &mut [f32], more: &[f32]) {
+    let chunk = 1 << 16;
+    let pairs = sum.par_chunks_mut(chunk).zip(more.par_chunks(chunk));
+    pairs.for_each(|(sum, more)| sum.iter_mut().zip(more).for_each(|(s, m)| *s += m));
+}
+
+/// Probabilities of the channels of each voxel of the first sample, in place.
+fn softmax(logits: &mut Tensor) {
+    let [_, channels, z, y, x] = logits.shape();
+    let voxels = z * y * x;
+    let mut rows: Vec<Vec<&mut [f32]>> = Vec::new();
+    let len = x.max(1) * 8;
+    rows.resize_with(voxels.div_ceil(len), || Vec::with_capacity(channels));
+    for channel in logits.data_mut().chunks_mut(voxels.max(1)).take(channels) {
+        for (rows, part) in rows.iter_mut().zip(channel.chunks_mut(len)) {
+            rows.push(part);
+        }
+    }
+    rows.into_par_iter().for_each(|mut rows| {
+        let len = rows.first().map_or(0, |r| r.len());
+        for i in 0..len {
+            let greatest = rows.iter().map(|r| r[i]).fold(f32::NEG_INFINITY, f32::max);
+            let mut sum = 0.0;
+            for row in &mut rows {
+                row[i] = (row[i] - greatest).exp();
+                sum += row[i];
+            }
+            for row in &mut rows {
+                row[i] /= sum;
+            }
+        }
+    });
+}
+
+/// The shape with every axis as long as the patch at least, and where the volume begins in it: in the middle, the odd voxel
+/// behind it. `None` where nothing is needed.
+fn padding(shape: [usize; 3], patch: [usize; 3]) -> Option<([usize; 3], [usize; 3])> {
+    let padded = std::array::from_fn(|a| shape[a].max(patch[a]));
+    let first = std::array::from_fn(|a| (padded[a] - shape[a]) / 2);
+    (padded != shape).then_some((padded, first))
+}
+
+fn pad(tensor: &Tensor, shape: [usize; 3], first: [usize; 3]) -> Tensor {
+    let [n, c, z, y, x] = tensor.shape();
+    let mut out = Tensor::zeros([n, c, shape[0], shape[1], shape[2]]);
+    for (row, values) in tensor.data().chunks_exact(x.max(1)).enumerate() {
+        let (at_y, rest) = (row % y, row / y);
+        let (at_z, sample) = (rest % z, rest / z);
+        let start = ((sample * shape[0] + first[0] + at_z) * shape[1] + first[1] + at_y) * shape[2] + first[2];
+        out.data_mut()[start..][..x].copy_from_slice(values);
+    }
+    out
+}
+
+/// A patch of a tensor.
+fn cut(tensor: &Tensor, start: [usize; 3], patch: [usize; 3]) -> Tensor {
+    let [_, channels, nz, ny, nx] = tensor.shape();
+    let [pz, py, px] = patch;
+    let mut out = Tensor::zeros([1, channels, pz, py, px]);
+    out.data_mut().par_chunks_mut(px).enumerate().for_each(|(row, out)| {
+        let (y, rest) = (row % py, row / py);
+        let (z, c) = (rest % pz, rest / pz);
+        let at = ((c * nz + start[0] + z) * ny + start[1] + y) * nx + start[2];
+        out.copy_from_slice(&tensor.data()[at..][..px]);
+    });
+    out
+}
+
+/// Adds a weighted patch to sums of the patch's height and the volume's plane.
+fn accumulate(sums: &mut [f32], [ny, nx]: [usize; 2], output: &Tensor, [y0, x0]: [usize; 2], weights: &[Vec<f32>; 3]) {
+    let [pz, py, px] = output.spatial();
+    let planes = sums.par_chunks_mut(ny * nx).zip(output.data().par_chunks(py * px));
+    planes.enumerate().for_each(|(plane, (sums, values))| {
+        let z = plane % pz;
+        for (y, values) in values.chunks_exact(px).enumerate() {
+            let weight = weights[0][z] * weights[1][y];
+            let row = &mut sums[(y0 + y) * nx + x0..][..px];
+            for ((sum, value), wx) in row.iter_mut().zip(values).zip(&weights[2]) {
+                *sum += weight * wx * value;
+            }
+        }
+    });
+}
+
+/// Divides the first `slices` of each channel by the sums of their weights.
+fn average(
+    sums: &mut [f32],
+    stored: usize,
+    [slices, ny, nx]: [usize; 3],
+    z0: usize,
+    shares: &[Vec<f32>; 3],
+    floor: f32,
+) {
+    sums.par_chunks_mut(ny * nx).enumerate().for_each(|(plane, values)| {
+        let z = plane % stored;
+        if z >= slices {
+            return;
+        }
+        for (y, row) in values.chunks_exact_mut(nx).enumerate() {
+            let share = shares[0][z0 + z] * shares[1][y];
+            row.iter_mut()
+                .zip(&shares[2])
+                .for_each(|(v, sx)| *v = raised(*v * (share * sx), floor));
+        }
+    });
+}
+
+/// Moves what is left to the front and clears the rest.
+fn forget(sums: &mut [f32], stored: usize, slices: usize, plane: usize) {
+    sums.par_chunks_mut(stored * plane).for_each(|channel| {
+        let gone = (slices * plane).min(channel.len());
+        channel.copy_within(gone.., 0);
+        let kept = channel.len() - gone;
+        channel[kept..].fill(0.0);
+    });
 }

@@ -1,22 +1,32 @@
 //! From a scan to what a network sees: orient, crop, resample, window, z-score.
 //!
-//! Intensities are windowed *after* resampling, and mean and standard deviation are those of the resampled, windowed
-//! values, as EfficientSegNet's authors do it. Orientation comes first, so that every later number is the same whatever
-//! way the voxels lie in the file.
+//! Orientation comes first, so that every later number is the same whatever way the voxels lie in the file (unless a
+//! recipe asks for the file's own axes).
 
 use crate::PipelineError;
-use crate::recipe::{FixedSize, Stage, WindowZScore, ZScore};
+use crate::crop::cropped;
+use crate::grid::{Grid, part_geometry};
+use crate::normalise::{VoxelRule, after_resampling};
+use crate::recipe::{Orient, Stage};
 use std::borrow::Cow;
-use viscera_image::{
-    AxisMap, Box3, Geometry, ImageError, Intensity, Step, Trace, Volume, crop, moments, resample_linear, window,
-    z_score,
-};
+use viscera_image::{AxisMap, Box3, Geometry, Intensity, Step, Trace, Volume};
 use viscera_net::{NetError, Tensor};
 
-/// Added to the standard deviation, so that a constant input becomes zero.
-const EPSILON: f64 = 1e-5;
+impl Stage {
+    /// How the axes of a file become those that this stage's network sees.
+    ///
+    /// # Errors
+    /// [`PipelineError::Image`] for `axes` that are no order of 0, 1, 2.
+    pub fn frame(&self, file: &Geometry) -> Result<AxisMap, PipelineError> {
+        let turned = match self.orient {
+            Orient::Ras => AxisMap::to_ras(file),
+            Orient::File => AxisMap::IDENTITY,
+        };
+        Ok(turned.then(AxisMap::new(self.axes, [false; 3])?))
+    }
+}
 
-/// A scan whose axes are RAS+, and how they came to be.
+/// A scan whose axes are those that the networks see (RAS+, unless the recipe says otherwise), and how they came to be.
 #[derive(Debug, Clone)]
 pub struct Oriented<'a, T: Copy> {
     volume: Cow<'a, Volume<T>>,
@@ -24,13 +34,12 @@ pub struct Oriented<'a, T: Copy> {
 }
 
 impl<'a, T: Intensity> Oriented<'a, T> {
-    /// Turns a scan to RAS+. A scan that lies so already is not copied.
+    /// Turns a scan. One that lies so already is not copied.
     ///
     /// # Errors
     /// [`PipelineError::Image`] for a grid that cannot be.
-    pub fn new(scan: &'a Volume<T>) -> Result<Self, PipelineError> {
+    pub fn new(scan: &'a Volume<T>, map: AxisMap) -> Result<Self, PipelineError> {
         let mut trace = Trace::new(scan.geometry().clone());
-        let map = AxisMap::to_ras(scan.geometry());
         trace.push(Step::Orient(map))?;
         let volume = if map == AxisMap::IDENTITY {
             Cow::Borrowed(scan)
@@ -40,7 +49,7 @@ impl<'a, T: Intensity> Oriented<'a, T> {
         Ok(Self { volume, trace })
     }
 
-    /// The scan in RAS+.
+    /// The turned scan.
     #[must_use]
     pub fn volume(&self) -> &Volume<T> {
         &self.volume
@@ -51,6 +60,11 @@ impl<'a, T: Intensity> Oriented<'a, T> {
     pub fn geometry(&self) -> &Geometry {
         self.trace.current()
     }
+
+    /// From the file's grid to this one.
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
 }
 
 /// What a network sees, and where it lies in the scan.
@@ -58,62 +72,36 @@ impl<'a, T: Intensity> Oriented<'a, T> {
 pub struct NetworkInput {
     /// One sample of one channel.
     pub tensor: Tensor,
-    /// From the scan's grid to the tensor's.
-    pub trace: Trace,
+    /// The part of the scan that it shows.
+    pub part: Box3,
+    /// That part's geometry.
+    pub(crate) geometry: Geometry,
+    /// The tensor's grid over the part.
+    pub(crate) grid: Grid,
 }
 
 impl NetworkInput {
-    /// Prepares a box of a scan for a stage.
+    /// Prepares a region of a scan for a stage; the stage's crop may leave less of it.
     ///
     /// # Errors
-    /// [`PipelineError::Image`] when the box does not fit the scan, or memory is short; [`PipelineError::Unsupported`].
-    pub fn new<T: Intensity>(scan: &Oriented<'_, T>, region: &Box3, stage: &Stage) -> Result<Self, PipelineError> {
-        let mut trace = scan.trace.clone();
-        let FixedSize { size, convention } = stage.fixed_size()?;
-        let input = network_volume(scan.volume(), region, stage)?;
-        trace.push(Step::Crop(*region))?;
-        trace.push(Step::Resample {
-            from: region.shape(),
-            to: size,
-            convention,
-        })?;
+    /// [`PipelineError::Image`] when the region does not fit the scan, or memory is short.
+    pub fn new<T: Intensity>(scan: &Volume<T>, region: &Box3, stage: &Stage) -> Result<Self, PipelineError> {
+        let part = cropped(scan, region, stage.crop);
+        let geometry = part_geometry(scan.geometry(), &part)?;
+        let grid = Grid::new(stage, &geometry)?;
+        let rule = VoxelRule::new(stage, scan, &part)?;
+        let mut input = grid.image(stage, scan, &part, |v| rule.apply(v))?;
+        after_resampling(&mut input, stage)?;
         let [z, y, x] = input.shape();
         let tensor =
             Tensor::new([1, 1, z, y, x], input.into_parts().1).map_err(|source| network_error(stage, source))?;
-        Ok(Self { tensor, trace })
+        Ok(Self {
+            tensor,
+            part,
+            geometry,
+            grid,
+        })
     }
-}
-
-/// What a stage's network sees of a box of a scan in RAS+: cropped, resampled, windowed, z-scored.
-///
-/// # Errors
-/// [`PipelineError::Image`] when the box does not fit the scan, or memory is short; [`PipelineError::Unsupported`] for a
-/// stage without fixed size or window.
-pub fn network_volume<T: Intensity>(
-    scan: &Volume<T>,
-    region: &Box3,
-    stage: &Stage,
-) -> Result<Volume<f32>, PipelineError> {
-    let FixedSize { size, convention } = stage.fixed_size()?;
-    let mut input = if *region == Box3::whole(scan.shape()) {
-        resample_linear(scan, size, convention)?
-    } else {
-        resample_linear(&crop(scan, region)?, size, convention)?
-    };
-    normalise(&mut input, stage.window_zscore()?)?;
-    Ok(input)
-}
-
-/// Windows and z-scores a resampled volume in place.
-///
-/// # Errors
-/// [`ImageError::NoVoxels`] when no voxel is finite.
-pub fn normalise(volume: &mut Volume<f32>, settings: WindowZScore) -> Result<(), ImageError> {
-    let [low, high] = settings.window_hu;
-    window(volume, low as f32, high as f32)?;
-    let ZScore::Case = settings.zscore;
-    let found = moments(volume.data()).ok_or(ImageError::NoVoxels { what: "z-score" })?;
-    z_score(volume, found.mean, found.std, EPSILON)
 }
 
 pub(crate) fn network_error(stage: &Stage, source: NetError) -> PipelineError {
@@ -127,7 +115,7 @@ pub(crate) fn network_error(stage: &Stage, source: NetError) -> PipelineError {
 mod tests {
     use super::*;
     use crate::Recipe;
-    use crate::recipe::Resample;
+    use crate::recipe::{FixedSize, Resample};
     use viscera_image::Convention;
 
     fn stage() -> Stage {
@@ -144,10 +132,10 @@ mod tests {
         // Between 1000 and −1000 the middle is 0 when resampled first; windowed first it would be 0 too, but the
         // quarters would be ±162.5 instead of ±325.
         let scan = Volume::new(Geometry::ras([1, 1, 2], [1.0; 3]), vec![1000i16, -1000]).unwrap();
-        let input = network_volume(&scan, &Box3::whole([1, 1, 2]), &stage()).unwrap();
+        let input = NetworkInput::new(&scan, &Box3::whole([1, 1, 2]), &stage()).unwrap();
         let std = (4.0f32 * 325.0 * 325.0 / 5.0).sqrt();
         let want = [325.0, 325.0, 0.0, -325.0, -325.0].map(|v| v / std);
-        for (found, want) in input.data().iter().zip(want) {
+        for (found, want) in input.tensor.data().iter().zip(want) {
             assert!((found - want).abs() < 1e-5, "{found} {want}");
         }
     }
@@ -155,24 +143,33 @@ mod tests {
     #[test]
     fn a_constant_scan_becomes_zero() {
         let scan = Volume::filled(Geometry::ras([1, 2, 2], [1.0; 3]), 40i16).unwrap();
-        let input = network_volume(&scan, &Box3::whole([1, 2, 2]), &stage()).unwrap();
-        assert!(input.data().iter().all(|v| *v == 0.0));
+        let input = NetworkInput::new(&scan, &Box3::whole([1, 2, 2]), &stage()).unwrap();
+        assert!(input.tensor.data().iter().all(|v| *v == 0.0));
     }
 
     #[test]
-    fn the_trace_leads_from_the_file_to_the_tensor() {
+    fn the_part_is_the_turned_scans() {
         let mut geometry = Geometry::ras([4, 6, 8], [2.0, 1.0, 1.0]);
         geometry.direction[2] = [-1.0, 0.0, 0.0];
         let scan = Volume::new(geometry.clone(), (0..192).collect::<Vec<i16>>()).unwrap();
-        let oriented = Oriented::new(&scan).unwrap();
+        let oriented = Oriented::new(&scan, stage().frame(&geometry).unwrap()).unwrap();
         assert_eq!(oriented.volume().get([0, 0, 0]), Some(7));
         let region = Box3 {
             start: [1, 2, 3],
             end: [4, 6, 8],
         };
-        let input = NetworkInput::new(&oriented, &region, &stage()).unwrap();
-        assert_eq!(input.trace.source(), &geometry);
-        assert_eq!(input.trace.current().shape, [1, 1, 5]);
+        let input = NetworkInput::new(oriented.volume(), &region, &stage()).unwrap();
+        assert_eq!((input.part, input.geometry.shape), (region, [3, 4, 5]));
         assert_eq!(input.tensor.spatial(), [1, 1, 5]);
+    }
+
+    #[test]
+    fn axes_are_put_in_the_stages_order() {
+        let scan = Volume::new(Geometry::ras([2, 3, 4], [2.0, 1.0, 0.5]), (0..24).collect::<Vec<i16>>()).unwrap();
+        let mut stage = stage();
+        stage.axes = [2, 0, 1];
+        let oriented = Oriented::new(&scan, stage.frame(scan.geometry()).unwrap()).unwrap();
+        assert_eq!(oriented.geometry().shape, [4, 2, 3]);
+        assert_eq!(oriented.volume().get([3, 1, 2]), scan.get([1, 2, 3]));
     }
 }

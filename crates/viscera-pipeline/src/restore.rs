@@ -1,4 +1,4 @@
-//! From logits on the network's grid to labels on the scan's grid.
+//! From logits on the network's grid to labels at the scan's resolution.
 //!
 //! Logits are enlarged trilinearly and decided voxel by voxel, one slice at a time: enlarged logits never exist as a whole.
 //! The memory beyond the label map is one network slice of logits per thread.
@@ -16,74 +16,110 @@
 //! Other cells, those at borders and those with NaN or infinite corners, are interpolated. A test compares with the plain
 //! way, voxel for voxel.
 
-use crate::PipelineError;
 use crate::decide::Decision;
-use crate::predict::Logits;
+use crate::slab::Slab;
 use rayon::prelude::*;
-use viscera_image::{AxisTable, LabelMap, Step, Tap, Trace, Volume};
-use viscera_net::Tensor;
+use viscera_image::{AxisTable, Tap};
 
 /// Mark of a cell (or network voxel) that has to be interpolated; ids end at 255, so marks are wider.
 const UNCLEAR: u16 = u16::MAX;
 /// From this logit on differences may overflow, so nothing is clear.
 const HUGE: f32 = 1e30;
 
-/// Labels on the grid of the box that the network looked at, at the scan's resolution, in RAS+.
-#[derive(Debug, Clone)]
-pub struct RoiLabels {
-    /// The labels.
-    pub labels: LabelMap,
-    /// From the scan's grid to the labels'.
-    pub trace: Trace,
+/// Enlarges logits to labels as they come, slab after slab.
+///
+/// A slice of labels is decided as soon as the network's slices around it are there; one network slice of logits is kept
+/// from slab to slab. The result does not depend on how the slices were divided, nor on the number of threads.
+#[derive(Debug)]
+pub struct Enlarger<'a> {
+    tables: &'a [AxisTable; 3],
+    decision: &'a Decision,
+    labels: Vec<u8>,
+    /// Slices of labels that are decided.
+    decided: usize,
+    /// The last network slice that came, channel after channel, and its place.
+    last: Option<(Vec<f32>, usize)>,
 }
 
-impl RoiLabels {
-    /// Enlarges logits to the grid that they were resampled from, and decides.
-    ///
-    /// The result does not depend on the number of threads.
-    ///
-    /// # Errors
-    /// [`PipelineError::Image`] when memory is short.
-    pub fn new(logits: Logits, decision: &Decision) -> Result<Self, PipelineError> {
-        let Logits { tensor, mut trace } = logits;
-        let grid = trace.current().shape;
-        let labels = match trace.pop() {
-            Some(Step::Resample { from, convention, .. }) => {
-                let mut tables = Vec::with_capacity(3);
-                for a in 0..3 {
-                    tables.push(AxisTable::linear(grid[a], from[a], convention)?);
-                }
-                enlarge(&tensor, &tables, decision)
-            }
-            Some(step) => {
-                trace.push(step)?;
-                decision.labels(&tensor)
-            }
-            None => decision.labels(&tensor),
+impl<'a> Enlarger<'a> {
+    /// Makes labels by the tables of z, y and x, from the network's grid to the labels'.
+    #[must_use]
+    pub fn new(tables: &'a [AxisTable; 3], decision: &'a Decision) -> Self {
+        let voxels = tables.iter().map(|t| t.taps().len()).product();
+        Self {
+            tables,
+            decision,
+            labels: vec![0; voxels],
+            decided: 0,
+            last: None,
+        }
+    }
+
+    /// Takes the next slab.
+    pub fn push(&mut self, slab: &Slab<'_>) {
+        let [zs, ys, xs] = [0, 1, 2].map(|a| self.tables[a].taps());
+        let stack = Stack {
+            before: self.last.as_ref().map(|(values, _)| values.as_slice()),
+            slab,
         };
-        let labels = Volume::new(trace.current().clone(), labels)?;
-        Ok(Self { labels, trace })
+        let first = self.last.as_ref().map_or(slab.start(), |(_, place)| *place);
+        let end = first + stack.slices();
+        let ready = zs[self.decided..].iter().take_while(|tap| tap.hi < end).count();
+        let taps: Vec<Tap> = zs[self.decided..][..ready]
+            .iter()
+            .map(|tap| Tap {
+                lo: tap.lo.saturating_sub(first),
+                hi: tap.hi.saturating_sub(first),
+                ..*tap
+            })
+            .collect();
+        let plane = ys.len() * xs.len();
+        let out = &mut self.labels[self.decided * plane..][..ready * plane];
+        enlarge(&stack, [&taps, ys, xs], self.decision, out);
+        self.decided += ready;
+        if slab.slices() > 0 {
+            let z = slab.slices() - 1;
+            let values = (0..slab.channels()).flat_map(|c| slab.plane(c, z)).copied().collect();
+            self.last = Some((values, slab.start() + z));
+        }
     }
 
-    /// Pastes the labels into the whole scan and turns them to the scan's axes. Outside the box is background.
-    ///
-    /// # Errors
-    /// [`PipelineError::Image`] when memory is short.
-    pub fn into_source(self) -> Result<LabelMap, PipelineError> {
-        Ok(self.trace.restore(self.labels)?)
+    /// The labels, in (z, y, x) order. Slices that no slab led to are background.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        self.labels
     }
 }
 
-/// The labels of the enlarged logits; `tables` are those of z, y and x.
-fn enlarge(logits: &Tensor, tables: &[AxisTable], decision: &Decision) -> Vec<u8> {
-    let [zs, ys, xs] = [0, 1, 2].map(|a| tables[a].taps());
+/// A slab, and the network slice before it.
+struct Stack<'a> {
+    before: Option<&'a [f32]>,
+    slab: &'a Slab<'a>,
+}
+
+impl<'a> Stack<'a> {
+    fn slices(&self) -> usize {
+        self.slab.slices() + usize::from(self.before.is_some())
+    }
+
+    fn plane(&self, channel: usize, z: usize) -> &'a [f32] {
+        let [y, x] = self.slab.plane_shape();
+        match (self.before, z) {
+            (Some(before), 0) => &before[channel * y * x..][..y * x],
+            (Some(_), z) => self.slab.plane(channel, z - 1),
+            (None, z) => self.slab.plane(channel, z),
+        }
+    }
+}
+
+/// The labels of the enlarged logits.
+fn enlarge(logits: &Stack<'_>, [zs, ys, xs]: [&[Tap]; 3], decision: &Decision, labels: &mut [u8]) {
+    let [ny, nx] = logits.slab.plane_shape();
+    let channels = logits.slab.channels();
     let cells = Cells::new(logits, decision);
-    let [_, ny, nx] = logits.spatial();
-    let channels = logits.shape()[1];
     // The taps of x, cell by cell: scan voxels that lie in one cell stand side by side.
     let runs = runs(xs);
 
-    let mut labels = vec![0u8; zs.len() * ys.len() * xs.len()];
     labels.par_chunks_mut(ys.len() * xs.len()).enumerate().for_each_init(
         || Slice {
             values: vec![0.0; channels * ny * nx],
@@ -119,7 +155,6 @@ fn enlarge(logits: &Tensor, tables: &[AxisTable], decision: &Decision) -> Vec<u8
             }
         },
     );
-    labels
 }
 
 /// `a` for weight 0, whatever `b` is.
@@ -148,12 +183,10 @@ struct Slice {
 }
 
 impl Slice {
-    fn fill(&mut self, logits: &Tensor, z: Tap) {
-        let [_, ny, nx] = logits.spatial();
+    fn fill(&mut self, logits: &Stack<'_>, z: Tap) {
+        let [ny, nx] = logits.slab.plane_shape();
         for (c, out) in self.values.chunks_exact_mut(ny * nx).enumerate() {
-            let channel = logits.channel(0, c);
-            let lower = &channel[z.lo * ny * nx..][..ny * nx];
-            let upper = &channel[z.hi * ny * nx..][..ny * nx];
+            let (lower, upper) = (logits.plane(c, z.lo), logits.plane(c, z.hi));
             for ((out, a), b) in out.iter_mut().zip(lower).zip(upper) {
                 *out = lerp(*a, *b, z.weight);
             }
@@ -180,9 +213,9 @@ struct Cells {
 }
 
 impl Cells {
-    fn new(logits: &Tensor, decision: &Decision) -> Self {
-        let shape = logits.spatial();
-        let [_, ny, nx] = shape;
+    fn new(logits: &Stack<'_>, decision: &Decision) -> Self {
+        let [ny, nx] = logits.slab.plane_shape();
+        let shape = [logits.slices(), ny, nx];
         let corners = marks(logits, decision);
         let mut marks = vec![UNCLEAR; corners.len()];
         marks.par_chunks_mut(ny * nx).enumerate().for_each(|(z, out)| {
@@ -220,13 +253,20 @@ impl Cells {
 }
 
 /// For each network voxel its label, or [`UNCLEAR`] where another class or the threshold is within 2ε.
-fn marks(logits: &Tensor, decision: &Decision) -> Vec<u16> {
-    let [nz, ny, nx] = logits.spatial();
-    let channels = logits.shape()[1];
+fn marks(logits: &Stack<'_>, decision: &Decision) -> Vec<u16> {
+    let [ny, nx] = logits.slab.plane_shape();
+    let (nz, channels) = (logits.slices(), logits.slab.channels());
     // NaN is left out of `max`.
-    let greatest = logits.data().par_iter().map(|v| v.abs()).reduce(|| 0.0, f32::max);
+    let planes = (0..channels * nz).into_par_iter().map(|i| logits.plane(i / nz, i % nz));
+    let greatest = planes
+        .map(|plane| plane.iter().fold(0.0f32, |m, v| m.max(v.abs())))
+        .reduce(|| 0.0, f32::max);
+    // A softmax has no threshold.
+    let threshold = Some(decision.threshold().abs())
+        .filter(|t| t.is_finite())
+        .unwrap_or(0.0);
     let gap = if greatest < HUGE {
-        2.0 * greatest.max(decision.threshold().abs()) * (1.0 / (1 << 20) as f32)
+        2.0 * greatest.max(threshold) * (1.0 / (1 << 20) as f32)
     } else {
         f32::INFINITY
     };
@@ -237,8 +277,7 @@ fn marks(logits: &Tensor, decision: &Decision) -> Vec<u16> {
         let mut winner = vec![0usize; ny * nx];
         let mut broken = vec![false; ny * nx];
         for c in 0..channels {
-            let plane = &logits.channel(0, c)[z * ny * nx..][..ny * nx];
-            for (i, &v) in plane.iter().enumerate() {
+            for (i, &v) in logits.plane(c, z).iter().enumerate() {
                 broken[i] |= v.is_nan();
                 if v > best[i] {
                     second[i] = best[i];
@@ -268,14 +307,32 @@ mod tests {
     use super::*;
     use crate::Recipe;
     use proptest::prelude::*;
-    use viscera_image::{AxisMap, Box3, Convention, Geometry, LabelTable};
+    use viscera_image::{Convention, LabelTable};
+    use viscera_net::Tensor;
+
+    /// The labels when logits come `height` slices at a time.
+    fn enlarged(logits: &Tensor, tables: &[AxisTable; 3], decision: &Decision, height: usize) -> Vec<u8> {
+        let mut enlarger = Enlarger::new(tables, decision);
+        let [_, channels, nz, ny, nx] = logits.shape();
+        for start in (0..nz).step_by(height) {
+            let slices = height.min(nz - start);
+            let values: Vec<f32> = (0..channels)
+                .flat_map(|c| &logits.channel(0, c)[start * ny * nx..][..slices * ny * nx])
+                .copied()
+                .collect();
+            enlarger.push(&Slab::new(&values, slices, slices, [ny, nx], start).unwrap());
+        }
+        enlarger.finish()
+    }
+
+    fn tables(from: [usize; 3], to: [usize; 3], convention: Convention) -> [AxisTable; 3] {
+        std::array::from_fn(|a| AxisTable::linear(from[a], to[a], convention).unwrap())
+    }
 
     /// The plain way: every voxel, every channel, all eight corners.
     fn plain(logits: &Tensor, to: [usize; 3], convention: Convention, decision: &Decision) -> Vec<u8> {
         let from = logits.spatial();
-        let tables: Vec<AxisTable> = (0..3)
-            .map(|a| AxisTable::linear(from[a], to[a], convention).unwrap())
-            .collect();
+        let tables = tables(from, to, convention);
         let mut out = Vec::new();
         for z in tables[0].taps() {
             for y in tables[1].taps() {
@@ -300,6 +357,14 @@ mod tests {
         Decision::new(&inference, &LabelTable::flare13())
     }
 
+    fn softmax() -> Decision {
+        let mut inference = Recipe::builtin("efficientsegnet-small").unwrap().stages[1]
+            .inference
+            .clone();
+        (inference.activation, inference.threshold) = (crate::recipe::Activation::Softmax, None);
+        Decision::new(&inference, &LabelTable::flare13())
+    }
+
     fn logits(from: [usize; 3], channels: usize, values: &[f32]) -> Tensor {
         let n = channels * from.iter().product::<usize>();
         let data = values.iter().copied().cycle().take(n).collect();
@@ -319,6 +384,7 @@ mod tests {
                 (prop::sample::select(vec![-3.0f32, -1.0, 0.0, 1e-7, 0.5, 1.0, 1.0 + 1e-6, 3.0, 1e6, f32::NAN, f32::INFINITY]), 1usize..40),
                 1..40),
             noise in -1e-3f32..1e-3,
+            height in 1usize..8,
         ) {
             let convention = if half_pixel { Convention::HalfPixel } else { Convention::AlignCorners };
             let values: Vec<f32> = runs
@@ -326,10 +392,9 @@ mod tests {
                 .flat_map(|&(v, n)| (0..n).map(move |i| v + noise * (i % 3) as f32))
                 .collect();
             let logits = logits(from, 3, &values);
-            let decision = decision(threshold);
-            let tables: Vec<AxisTable> =
-                (0..3).map(|a| AxisTable::linear(from[a], to[a], convention).unwrap()).collect();
-            prop_assert_eq!(enlarge(&logits, &tables, &decision), plain(&logits, to, convention, &decision));
+            let decision = if threshold == 0.3 { softmax() } else { decision(threshold) };
+            let tables = tables(from, to, convention);
+            prop_assert_eq!(enlarged(&logits, &tables, &decision, height), plain(&logits, to, convention, &decision));
         }
 
         #[test]
@@ -350,9 +415,8 @@ mod tests {
             }
             let logits = logits(from, 4, &values);
             let decision = decision(0.5);
-            let tables: Vec<AxisTable> =
-                (0..3).map(|a| AxisTable::linear(from[a], to[a], convention).unwrap()).collect();
-            prop_assert_eq!(enlarge(&logits, &tables, &decision), plain(&logits, to, convention, &decision));
+            let tables = tables(from, to, convention);
+            prop_assert_eq!(enlarged(&logits, &tables, &decision, 4), plain(&logits, to, convention, &decision));
         }
     }
 
@@ -366,40 +430,14 @@ mod tests {
             }
         }
         let logits = Tensor::new([1, 2, 8, 8, 8], data).unwrap();
-        let cells = Cells::new(&logits, &decision(0.5));
-        assert_eq!(cells.row(0, 0), [0, 0, 0, UNCLEAR, 1, 1, 1, 1]);
-    }
-
-    #[test]
-    fn labels_return_to_a_turned_scan() {
-        // A scan with all axes turned; its right upper front corner is what the network saw.
-        let source = AxisMap::all()
-            .nth(13)
-            .unwrap()
-            .geometry(&Geometry::ras([6, 7, 8], [3.0, 2.0, 1.0]));
-        let mut trace = Trace::new(source.clone());
-        trace.push(Step::Orient(AxisMap::to_ras(&source))).unwrap();
-        let [z, y, x] = trace.current().shape;
-        let region = Box3 {
-            start: [z - 2, y - 2, x - 2],
-            end: [z, y, x],
+        let stack = Stack {
+            before: None,
+            slab: &Slab::of(&logits),
         };
-        trace.push(Step::Crop(region)).unwrap();
-        trace
-            .push(Step::Resample {
-                from: [2; 3],
-                to: [4; 3],
-                convention: Convention::AlignCorners,
-            })
-            .unwrap();
-        let tensor = Tensor::new([1, 1, 4, 4, 4], vec![1.0; 64]).unwrap();
-        let labels = RoiLabels::new(Logits { tensor, trace }, &decision(0.5)).unwrap();
-        let labels = labels.into_source().unwrap();
-        assert_eq!(labels.geometry(), &source);
-        assert_eq!(labels.data().iter().filter(|v| **v == 1).count(), 8);
-        // The voxel farthest to the right, front and top is inside.
-        let far = Geometry::ras([6, 7, 8], [3.0, 2.0, 1.0]).world_of([5.0, 6.0, 7.0]);
-        let index = source.index_of(far).map(|i| i.round() as usize);
-        assert_eq!(labels.get(index), Some(1));
+        let cells = Cells::new(&stack, &decision(0.5));
+        assert_eq!(cells.row(0, 0), [0, 0, 0, UNCLEAR, 1, 1, 1, 1]);
+        // With a softmax the first channel is the background; equal logits are never clear.
+        let cells = Cells::new(&stack, &softmax());
+        assert_eq!(cells.row(0, 0), [UNCLEAR, UNCLEAR, UNCLEAR, UNCLEAR, 0, 0, 0, 0]);
     }
 }

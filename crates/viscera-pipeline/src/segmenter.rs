@@ -1,40 +1,67 @@
 //! The whole way from a scan to its label map.
 
 use crate::body::lie_of_body;
+use crate::confidence::{Confidence, ConfidenceMeter};
 use crate::decide::Decision;
 use crate::localise::Localised;
 use crate::plausibility::look_over;
 use crate::postprocess::{Removed, clean};
-use crate::predict::Logits;
+use crate::predict::Predictor;
 use crate::prepare::{NetworkInput, Oriented, network_error};
-use crate::recipe::{Role, Stage};
-use crate::restore::RoiLabels;
+use crate::recipe::{Axis, Modality, Restore, Role, Stage, subset};
+use crate::restore::Enlarger;
 use crate::statistics::{Organ, measure};
-use crate::{Model, PipelineError, Warning, Warnings, not_hounsfield};
+use crate::{Model, PipelineError, Warning, Warnings, Watch, not_hounsfield};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use viscera_engine::Engine;
-use viscera_image::{Box3, Intensity, LabelMap, LabelTable, Volume};
+use viscera_image::{Box3, Intensity, LabelMap, LabelTable, Volume, paste_over};
 use viscera_io::{Image, ReadImage};
+use viscera_net::Tensor;
 
 /// What a [`Segmenter`] should do beyond its model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SegmentOptions {
     /// Names of the classes to keep; all without.
     pub roi_subset: Option<Vec<String>>,
     /// Segment although the intensities are plainly not Hounsfield units, with a warning.
     pub allow_non_hu: bool,
+    /// Mirroring at test time; as the recipe says without.
+    pub tta: Option<Tta>,
+    /// Step of every sliding window in patches, 0 < s ≤ 1; as the recipe says without.
+    pub step_size: Option<f64>,
+}
+
+/// Mirroring at test time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tta {
+    /// Each input as it is.
+    None,
+    /// Averaged over the axes that the recipe names; over all three where it names none.
+    Mirror,
 }
 
 /// A model ready to run: loaded once, used for any number of scans.
 #[derive(Debug)]
 pub struct Segmenter {
     model: Model,
-    engines: Vec<Engine>,
+    /// The recipe's stages as they are run, each with its networks.
+    stages: Vec<Ready>,
     /// The classes that are written and measured.
     kept: LabelTable,
-    allow_non_hu: bool,
+    options: SegmentOptions,
+    watch: Watch,
+}
+
+/// A stage with its networks.
+#[derive(Debug)]
+struct Ready {
+    stage: Stage,
+    classes: LabelTable,
+    engines: Vec<Engine>,
 }
 
 /// A finished scan.
@@ -51,7 +78,7 @@ pub struct Segmentation {
 /// How a label map came about, and what it shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Where the last stage looked.
+    /// Where the first segmenting stage looked.
     pub roi: RoiReport,
     /// Measures of every class that was asked for.
     pub organs: Vec<Organ>,
@@ -63,10 +90,10 @@ pub struct Report {
     pub timings: Vec<StepTime>,
 }
 
-/// The part of the scan that the last stage saw.
+/// The part of the scan that the first segmenting stage saw.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RoiReport {
-    /// First voxel, `[z, y, x]` of the scan in RAS+.
+    /// First voxel, `[z, y, x]` of the turned scan (RAS+, unless the recipe says otherwise).
     pub start: [usize; 3],
     /// First voxel past the end.
     pub end: [usize; 3],
@@ -86,25 +113,42 @@ pub struct StepTime {
 }
 
 /// Measures the wall-clock time between calls.
-struct Clock {
+struct Clock<'a> {
     last: Instant,
     times: Vec<StepTime>,
+    watch: &'a Watch,
 }
 
-impl Clock {
-    fn new() -> Self {
+impl<'a> Clock<'a> {
+    fn new(watch: &'a Watch) -> Self {
         Self {
             last: Instant::now(),
             times: Vec::new(),
+            watch,
         }
+    }
+
+    /// Takes time from the last step and gives it to a new one.
+    fn split(&mut self, step: impl Into<String>, seconds: f64) {
+        if let Some(last) = self.times.last_mut() {
+            last.seconds -= seconds;
+        }
+        let part = StepTime {
+            step: step.into(),
+            seconds,
+        };
+        self.watch.done(&part);
+        self.times.push(part);
     }
 
     fn step(&mut self, step: impl Into<String>) {
         let now = Instant::now();
-        self.times.push(StepTime {
+        let done = StepTime {
             step: step.into(),
             seconds: now.duration_since(self.last).as_secs_f64(),
-        });
+        };
+        self.watch.done(&done);
+        self.times.push(done);
         self.last = now;
     }
 }
@@ -114,15 +158,23 @@ impl Segmenter {
     ///
     /// # Errors
     /// [`PipelineError::UnknownClass`] for a class to keep that the model does not have; [`PipelineError::Network`] when
-    /// the engine cannot run a network; [`PipelineError::Unsupported`] for a recipe that cannot be carried out yet.
+    /// the engine cannot run a network; [`PipelineError::Unsupported`] for a recipe that cannot be carried out on scans;
+    /// [`PipelineError::Recipe`] for a step that cannot be.
     pub fn new(model: Model, options: &SegmentOptions) -> Result<Self, PipelineError> {
         model.recipe().check_supported()?;
-        let mut engines = Vec::new();
+        let mut stages = Vec::new();
         for network in model.networks() {
-            // Recipes with several folds were refused above.
-            for weights in network.folds {
-                engines.push(Engine::new(network.graph, weights).map_err(|e| network_error(network.stage, e))?);
-            }
+            let stage = adjusted(network.stage, options, &model)?;
+            let failed = |e| network_error(&stage, e);
+            let graph = stage.inference_graph(network.graph).map_err(failed)?;
+            let engines = network.folds.iter().map(|weights| Engine::new(&graph, weights));
+            let engines = engines.collect::<Result<_, _>>().map_err(failed)?;
+            let classes = stage.table(model.labels())?;
+            stages.push(Ready {
+                stage,
+                classes,
+                engines,
+            });
         }
         let kept = match &options.roi_subset {
             Some(names) => subset(model.labels(), names)?,
@@ -130,16 +182,34 @@ impl Segmenter {
         };
         Ok(Self {
             model,
-            engines,
+            stages,
             kept,
-            allow_non_hu: options.allow_non_hu,
+            options: options.clone(),
+            watch: Watch::default(),
         })
+    }
+
+    /// The same, telling of each step that is done.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// What it was asked to do.
+    #[must_use]
+    pub fn options(&self) -> &SegmentOptions {
+        &self.options
     }
 
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The recipe's stages as they are run, in the order of the model's networks.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = &Stage> {
+        self.stages.iter().map(|ready| &ready.stage)
     }
 
     /// Segments a scan that was read from a file; the file's oddities go into the report.
@@ -167,74 +237,92 @@ impl Segmenter {
         scan: &Volume<T>,
         mut warnings: Warnings,
     ) -> Result<Segmentation, PipelineError> {
-        let mut clock = Clock::new();
-        let oriented = Oriented::new(scan)?;
+        let mut clock = Clock::new(&self.watch);
+        let Some(first) = self.stages.first() else {
+            return Err(self.nothing_segments());
+        };
+        let oriented = Oriented::new(scan, first.stage.frame(scan.geometry())?)?;
         clock.step("orient");
-        if let Some(reason) = not_hounsfield(oriented.volume().data())? {
-            if !self.allow_non_hu {
-                return Err(PipelineError::NotHounsfield { reason });
+        if self.model.recipe().recipe.modality == Modality::Ct {
+            match not_hounsfield(oriented.volume().data())? {
+                Some(reason) if !self.options.allow_non_hu => return Err(PipelineError::NotHounsfield { reason }),
+                Some(reason) => warnings.push(Warning::NotHounsfield { reason }),
+                None => lie_of_body(oriented.volume())?.warn(&mut warnings),
             }
-            warnings.push(Warning::NotHounsfield { reason });
-        } else {
-            lie_of_body(oriented.volume())?.warn(&mut warnings);
         }
         clock.step("check");
 
         let grid = oriented.geometry().clone();
-        let whole = RoiReport::new(Box3::whole(grid.shape), grid.spacing, false);
-        let mut located: BTreeMap<&str, (Localised, &Stage)> = BTreeMap::new();
+        let mut located: BTreeMap<&str, Localised> = BTreeMap::new();
         let mut removed = Vec::new();
-        let mut result = None;
-        for (stage, engine) in self.model.recipe().stages.iter().zip(&self.engines) {
-            let id = &stage.id;
+        let mut confidence: BTreeMap<u8, Confidence> = BTreeMap::new();
+        let mut merged: Option<(LabelMap, RoiReport)> = None;
+        for ready in &self.stages {
+            let (stage, id) = (&ready.stage, &ready.stage.id);
             // A recipe whose stages refer to earlier ones only is the only one that can be made.
             let from = stage
                 .roi
                 .as_ref()
                 .and_then(|roi| Some((roi, located.get(roi.from.as_str())?)));
-            let roi = match from {
-                Some((spec, (found, coarse))) => {
-                    let roi = found.roi(coarse, &grid, spec.margin_mm, &mut warnings)?;
-                    RoiReport::new(roi.region, grid.spacing, roi.fallback)
+            let (region, fallback) = match from {
+                Some((spec, found)) => {
+                    let roi = found.roi(&grid, spec.margin_mm, &mut warnings);
+                    (roi.region, roi.fallback)
                 }
-                None => whole.clone(),
+                None => (Box3::whole(grid.shape), false),
             };
-            let input = NetworkInput::new(&oriented, &roi.region(), stage)?;
+            let mut input = NetworkInput::new(oriented.volume(), &region, stage)?;
             clock.step(format!("{id}.prepare"));
-            let logits = Logits::new(engine, input, stage)?;
-            clock.step(format!("{id}.network"));
+            let tensor = std::mem::replace(&mut input.tensor, Tensor::zeros([0; 5]));
             match stage.role {
                 Role::Localise => {
-                    let found = Localised::new(&logits, stage, self.model.labels())?;
+                    let labels = ready.labels_on_grid(&tensor, &mut |_| ())?;
+                    clock.step(format!("{id}.network"));
+                    let found = Localised::new(labels, &input, stage, &ready.classes)?;
                     removed.extend(found.removed.iter().cloned());
-                    located.insert(id, (found, stage));
+                    located.insert(id, found);
                     clock.step(format!("{id}.localise"));
                 }
                 Role::Segment | Role::Bare => {
-                    let decision = Decision::new(&stage.inference, self.model.labels());
-                    let labels = RoiLabels::new(logits, &decision)?;
-                    clock.step(format!("{id}.restore"));
-                    result = Some((labels, stage, roi));
+                    let Found {
+                        mut labels,
+                        confidence: sure,
+                        restore_seconds,
+                    } = ready.labels(&tensor, &input)?;
+                    confidence.extend(sure);
+                    clock.step(format!("{id}.network"));
+                    clock.split(format!("{id}.restore"), restore_seconds);
+                    removed.extend(clean(&mut labels, stage, &ready.classes)?);
+                    clock.step(format!("{id}.postprocess"));
+                    let roi = RoiReport::new(input.part, grid.spacing, fallback);
+                    // What a later stage finds lies over what earlier ones found.
+                    match &mut merged {
+                        Some((whole, _)) => paste_over(&labels, whole, &input.part)?,
+                        None => {
+                            let mut whole = Volume::filled(grid.clone(), 0u8)?;
+                            paste_over(&labels, &mut whole, &input.part)?;
+                            merged = Some((whole, roi));
+                        }
+                    }
+                    clock.step(format!("{id}.merge"));
                 }
             }
         }
+        let trace = oriented.trace().clone();
         drop(oriented);
-        let Some((mut labels, stage, roi)) = result else {
-            // Validation of recipes makes sure that the last stage segments.
-            return Err(PipelineError::Recipe {
-                recipe: self.model.recipe().recipe.name.clone(),
-                line: None,
-                reason: "has no stage that segments".to_owned(),
-            });
-        };
-        removed.extend(clean(&mut labels.labels, stage, self.model.labels())?);
+        let (mut labels, roi) = merged.ok_or_else(|| self.nothing_segments())?;
         if self.kept != *self.model.labels() {
-            keep_only(&mut labels.labels, &self.kept);
+            keep_only(&mut labels, &self.kept);
         }
-        clock.step(format!("{}.postprocess", stage.id));
-        let labels = labels.into_source()?;
+        let labels = trace.restore(labels)?;
         clock.step("return");
-        let organs = measure(scan, &labels, &self.kept)?;
+        let mut organs = measure(scan, &labels, &self.kept)?;
+        for organ in &mut organs {
+            if let Some(sure) = confidence.get(&organ.id).filter(|_| organ.voxels > 0) {
+                organ.confidence = Some(sure.probability);
+                organ.entropy = Some(sure.entropy);
+            }
+        }
         look_over(&organs, &mut warnings);
         clock.step("statistics");
         let report = Report {
@@ -250,6 +338,104 @@ impl Segmenter {
             report,
         })
     }
+
+    /// Validation of recipes makes sure that the last stage segments.
+    fn nothing_segments(&self) -> PipelineError {
+        PipelineError::Recipe {
+            recipe: self.model.recipe().recipe.name.clone(),
+            line: None,
+            reason: "has no stage that segments".to_owned(),
+        }
+    }
+}
+
+/// What a segmenting stage found.
+struct Found {
+    labels: LabelMap,
+    confidence: BTreeMap<u8, Confidence>,
+    restore_seconds: f64,
+}
+
+impl Ready {
+    /// The labels of an input on the network's own grid; `also` sees every slab.
+    fn labels_on_grid(&self, input: &Tensor, also: &mut dyn FnMut(&crate::Slab<'_>)) -> Result<Vec<u8>, PipelineError> {
+        let decision = Decision::new(&self.stage.inference, &self.classes);
+        let mut labels = Vec::with_capacity(input.spatial().iter().product());
+        Predictor::new(&self.stage, &self.engines).run(input, &mut |slab| {
+            also(slab);
+            labels.extend(decision.slab_labels(slab));
+            Ok(())
+        })?;
+        Ok(labels)
+    }
+
+    /// The labels of an input at the scan's resolution, over the part that it shows, and how sure the networks are.
+    fn labels(&self, tensor: &Tensor, input: &NetworkInput) -> Result<Found, PipelineError> {
+        let decision = Decision::new(&self.stage.inference, &self.classes);
+        let mut meter = ConfidenceMeter::new(&self.stage.inference, &decision);
+        let shape = input.geometry.shape;
+        let mut restore_seconds = 0.0;
+        let labels = match self.stage.inference.restore {
+            Restore::Logits => {
+                let tables = input.grid.back(&self.stage, shape)?;
+                let mut enlarger = Enlarger::new(&tables, &decision);
+                Predictor::new(&self.stage, &self.engines).run(tensor, &mut |slab| {
+                    let begin = Instant::now();
+                    meter.push(slab);
+                    enlarger.push(slab);
+                    restore_seconds += begin.elapsed().as_secs_f64();
+                    Ok(())
+                })?;
+                enlarger.finish()
+            }
+            Restore::Labels => {
+                let small = self.labels_on_grid(tensor, &mut |slab| meter.push(slab))?;
+                let begin = Instant::now();
+                let labels = picked(&small, input.grid.shape, &input.grid.nearest(shape)?);
+                restore_seconds += begin.elapsed().as_secs_f64();
+                labels
+            }
+        };
+        Ok(Found {
+            labels: Volume::new(input.geometry.clone(), labels)?,
+            confidence: meter.finish(),
+            restore_seconds,
+        })
+    }
+}
+
+/// Labels of a grid at some positions of each axis.
+fn picked(labels: &[u8], [_, ny, nx]: [usize; 3], [zs, ys, xs]: &[Vec<usize>; 3]) -> Vec<u8> {
+    let mut out = vec![0; zs.len() * ys.len() * xs.len()];
+    out.par_chunks_mut(xs.len().max(1)).enumerate().for_each(|(row, out)| {
+        let (z, y) = (zs[row / ys.len()], ys[row % ys.len()]);
+        let row = &labels[(z * ny + y) * nx..][..nx];
+        out.iter_mut().zip(xs).for_each(|(o, &x)| *o = row[x]);
+    });
+    out
+}
+
+/// A stage with what the caller wants otherwise.
+fn adjusted(stage: &Stage, options: &SegmentOptions, model: &Model) -> Result<Stage, PipelineError> {
+    let mut stage = stage.clone();
+    match options.tta {
+        Some(Tta::None) => stage.inference.mirror.clear(),
+        Some(Tta::Mirror) if stage.inference.mirror.is_empty() && stage.role == Role::Segment => {
+            stage.inference.mirror = vec![Axis::Z, Axis::Y, Axis::X];
+        }
+        Some(Tta::Mirror) | None => {}
+    }
+    if let (Some(step), Some(window)) = (options.step_size, &mut stage.inference.window) {
+        if !(step > 0.0 && step <= 1.0) {
+            return Err(PipelineError::Recipe {
+                recipe: model.recipe().recipe.name.clone(),
+                line: None,
+                reason: format!("a step size of {step} is not in 0 < s ≤ 1"),
+            });
+        }
+        window.step = step;
+    }
+    Ok(stage)
 }
 
 impl RoiReport {
@@ -262,25 +448,6 @@ impl RoiReport {
             fallback,
         }
     }
-
-    fn region(&self) -> Box3 {
-        Box3 {
-            start: self.start,
-            end: self.end,
-        }
-    }
-}
-
-/// The classes of a table that are named, under the table's name.
-fn subset(table: &LabelTable, names: &[String]) -> Result<LabelTable, PipelineError> {
-    if let Some(unknown) = names.iter().find(|n| table.by_name(n).is_none()) {
-        return Err(PipelineError::UnknownClass {
-            name: unknown.clone(),
-            known: table.entries().iter().map(|e| e.name.clone()).collect(),
-        });
-    }
-    let entries = table.entries().iter().filter(|e| names.contains(&e.name)).cloned();
-    Ok(LabelTable::new(table.name(), entries.collect())?)
 }
 
 /// Sets every label that the table does not have to background.

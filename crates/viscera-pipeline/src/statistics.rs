@@ -30,10 +30,10 @@ pub struct Organ {
     pub components: usize,
     /// The largest piece's share of its voxels; `None` when it was not found.
     pub largest_share: Option<f64>,
-    /// Mean over its voxels of the probability of being it, where that was computed.
+    /// Mean probability of the class over the voxels that its network gave to it, 0 to 1; on the network's grid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
-    /// Mean over its voxels of the entropy of the probabilities in nats, where that was computed.
+    /// Mean entropy there, from 0 (certain) to 1 (no idea).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entropy: Option<f64>,
 }

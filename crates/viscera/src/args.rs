@@ -11,7 +11,7 @@ use viscera_metrics::Metric;
     version,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 all well, 1 finished with failed cases, 2 usage or configuration, \
-                  3 input that cannot be used, 4 device or memory."
+                  3 input that cannot be used, 4 device or memory, 130 interrupted."
 )]
 pub(crate) struct Args {
     /// Print results as JSON, for programs.
@@ -56,7 +56,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SegmentArgs {
-    /// NIfTI files, or folders of them (nnU-Net's _0000 is stripped from names).
+    /// NIfTI files, folders of them, patterns such as 'ct/*.nii.gz', or - for a list on standard input, a path a line
+    /// (nnU-Net's _0000 is stripped from names).
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -84,9 +85,79 @@ pub(crate) struct SegmentArgs {
     #[arg(long, value_name = "K")]
     pub(crate) volume: Option<usize>,
 
+    /// Mirror each input along the axes that the recipe names (all three where it names none), and average; or do not.
+    /// [default: as the recipe says]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) tta: Option<TtaKind>,
+
+    /// Step of sliding windows in patches, above 0 and at most 1 [default: as the recipe says].
+    #[arg(long, value_name = "STEP")]
+    pub(crate) step_size: Option<f64>,
+
     /// Segment scans whose intensities are plainly not Hounsfield units, with a warning.
     #[arg(long)]
     pub(crate) allow_non_hu: bool,
+
+    /// Leave out scans that are finished: same file, model, settings and version, and all outputs there.
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    /// Do one of N parts of the scans; several programs may write to one folder so.
+    #[arg(long, value_name = "N", requires = "part_id", value_parser = positive)]
+    pub(crate) num_parts: Option<usize>,
+
+    /// Which part, counted from 0.
+    #[arg(long, value_name = "K", requires = "num_parts")]
+    pub(crate) part_id: Option<usize>,
+
+    /// End with the first scan that fails.
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+
+    /// End with exit code 1 when a warning puts masks in doubt; they are written all the same.
+    #[arg(long)]
+    pub(crate) fail_on_qc: bool,
+
+    /// Most memory, such as 2G or 1500M; scans that need more are refused before they are read.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub(crate) max_memory: Option<u64>,
+
+    /// How to tell of the progress; json prints a line per event on standard output.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: ProgressMode,
+}
+
+/// How to tell of the progress of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// A line per scan; on a terminal a bar as well. With --json nothing.
+    Auto,
+    /// A line per scan, and a bar where standard error is a terminal; with --json the bar alone.
+    Bar,
+    /// A line per scan.
+    Plain,
+    /// Events as JSON, one a line, on standard output.
+    Json,
+    /// Nothing but warnings and errors.
+    None,
+}
+
+/// Mirroring at test time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TtaKind {
+    /// Each input as it is.
+    None,
+    /// The average over mirrored inputs.
+    Mirror,
+}
+
+impl From<TtaKind> for viscera_pipeline::Tta {
+    fn from(kind: TtaKind) -> Self {
+        match kind {
+            TtaKind::None => Self::None,
+            TtaKind::Mirror => Self::Mirror,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -618,6 +689,36 @@ fn triple<T: std::str::FromStr>(text: &str) -> Result<[T; 3], String> {
         .map_err(|parts: Vec<T>| format!("{} numbers instead of three (Z,Y,X)", parts.len()))
 }
 
+/// A count of at least one.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".to_owned()),
+        Ok(n) => Ok(n),
+        Err(_) => Err(format!("\"{text}\" is no whole number")),
+    }
+}
+
+/// Bytes from a number with a unit; units are powers of 1024.
+fn memory(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("\"{text}\" is no size such as 2G or 1500M"))?;
+    let unit = unit.trim().to_ascii_uppercase();
+    let factor = match unit.strip_suffix("IB").or(unit.strip_suffix('B')).unwrap_or(&unit) {
+        "K" => 1u64 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        "T" => 1 << 40,
+        _ => return Err(format!("\"{text}\" has no unit: K, M, G or T")),
+    };
+    Ok((number * factor as f64) as u64)
+}
+
 fn spacing(text: &str) -> Result<[f64; 3], String> {
     let spacing = triple::<f64>(text)?;
     if spacing.iter().all(|s| (0.1..=50.0).contains(s)) {
@@ -674,6 +775,21 @@ mod tests {
     #[test]
     fn the_arguments_fit_together() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("2G", 2 << 30),
+            ("1.5 GiB", 3 << 29),
+            ("800m", 800 << 20),
+            ("64KB", 64 << 10),
+        ] {
+            assert_eq!(memory(text), Ok(bytes), "{text}");
+        }
+        for text in ["2", "G", "-1G", "1.2.3G", "2X", "", "1e3G"] {
+            assert!(memory(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! How a run ends: 0 all well, 1 finished with failed cases, 2 usage or configuration, 3 input that cannot be used,
-//! 4 device or memory. (130 is the shell's for an interrupted run.)
+//! 4 device or memory, 130 interrupted.
 
 use std::process::ExitCode;
 use viscera_convert::ConvertError;
@@ -15,6 +15,8 @@ const FAILED_CASES: u8 = 1;
 const USAGE: u8 = 2;
 const INPUT: u8 = 3;
 const RESOURCES: u8 = 4;
+/// By Ctrl-C, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// How a command that ran to its end ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) enum Outcome {
     Done,
     /// Some cases failed; each was reported.
     FailedCases,
+    /// Ended by Ctrl-C; what was finished stays.
+    Interrupted,
     /// A command that was measured ended with this code, which is passed on.
     Command(u8),
 }
@@ -32,6 +36,7 @@ impl Outcome {
         match self {
             Self::Done => ExitCode::SUCCESS,
             Self::FailedCases => ExitCode::from(FAILED_CASES),
+            Self::Interrupted => ExitCode::from(INTERRUPTED),
             Self::Command(code) => ExitCode::from(code),
         }
     }
@@ -39,6 +44,20 @@ impl Outcome {
 
 /// The exit code of an error that ended the run.
 pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(number(error))
+}
+
+/// A word for an exit code of an error.
+pub(crate) fn class(number: u8) -> &'static str {
+    match number {
+        INPUT => "input",
+        RESOURCES => "resources",
+        _ => "usage",
+    }
+}
+
+/// The number of [`code`].
+pub(crate) fn number(error: &anyhow::Error) -> u8 {
     let found = error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<PipelineError>() {
             return Some(of_pipeline(error));
@@ -55,13 +74,13 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
         }
         cause.downcast_ref::<IoError>().map(of_io)
     });
-    ExitCode::from(found.unwrap_or(USAGE))
+    found.unwrap_or(USAGE)
 }
 
 fn of_pipeline(error: &PipelineError) -> u8 {
     match error {
         PipelineError::NotHounsfield { .. } | PipelineError::File { .. } => INPUT,
-        PipelineError::Network { .. } => RESOURCES,
+        PipelineError::Network { .. } | PipelineError::NeedsMemory { .. } | PipelineError::Threads { .. } => RESOURCES,
         PipelineError::Io(error) => of_io(error),
         PipelineError::Image(error) => of_image(error),
         _ => USAGE,
@@ -156,6 +175,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         }
         PipelineError::UnknownClass { .. } => Some("names are those of `viscera model show`"),
         PipelineError::Unsupported { .. } => Some("`viscera model run` runs the bare network of such a model"),
+        PipelineError::NeedsMemory { .. } => Some("allow more with --max-memory, or use a model with smaller networks"),
         PipelineError::WouldOverwrite { .. } => Some("choose another folder with -o"),
         PipelineError::OtherDataset { .. } => Some("choose an empty folder with -o"),
         PipelineError::Network { .. } | PipelineError::Image(ImageError::OutOfMemory { .. }) => {

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod env_vars;
 mod exit;
+mod interrupt;
 mod printer;
 
 use clap::Parser;

@@ -81,11 +81,34 @@ impl Printer {
         }
     }
 
+    /// Prints why a case failed, which does not end the run.
+    pub(crate) fn failure<'a>(&self, case: &str, errors: impl Iterator<Item = &'a str>, help: Option<&str>) {
+        eprintln!("error: case \"{case}\" failed");
+        for cause in errors {
+            eprintln!("caused by: {cause}");
+        }
+        if let Some(help) = help {
+            eprintln!("help: {help}");
+        }
+    }
+
+    /// Prints an event of a run as one line of JSON, at once.
+    pub(crate) fn event(&self, event: &impl Serialize) {
+        if let Ok(text) = serde_json::to_string(event) {
+            self.out(&text);
+        }
+    }
+
     /// A bar for so many steps on standard error; invisible when that is no terminal, or for JSON.
     pub(crate) fn bar(&self, steps: usize) -> ProgressBar {
         if self.json {
             return ProgressBar::hidden();
         }
+        self.bar_always(steps)
+    }
+
+    /// The same, for JSON too.
+    pub(crate) fn bar_always(&self, steps: usize) -> ProgressBar {
         let bar = ProgressBar::new(steps as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos}/{len} {elapsed} (left: {eta}) {msg}") {
             bar.set_style(style);

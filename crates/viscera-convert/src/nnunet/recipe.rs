@@ -4,8 +4,8 @@ use super::architecture;
 use serde_json::{Map, Value};
 use viscera_pipeline::Recipe;
 use viscera_pipeline::recipe::{
-    Activation, Axis, ChannelRule, Crop, Header, Inference, Interpolation, Method, Modality, Mode, Normalise, Orient,
-    PatchWeights, Resample, Role, SeparateZ, SlidingWindow, SpacingGrid, Stage,
+    Activation, Axis, ChannelRule, Classes, Crop, Header, Inference, Interpolation, Method, Modality, Normalise,
+    Orient, PatchWeights, Resample, Role, SeparateZ, SlidingWindow, SpacingGrid, Stage,
 };
 
 /// Id of the only stage.
@@ -32,9 +32,15 @@ pub(super) struct Parts<'a> {
 pub(super) fn recipe(parts: Parts<'_>) -> Result<Recipe, String> {
     let configuration = parts.configuration;
     let axes = triple(parts.plans.get("transpose_forward"), "transpose_forward", as_size)?;
+    let window = SlidingWindow {
+        patch: triple(configuration.get("patch_size"), "patch_size", as_size)?,
+        step: STEP,
+        weights: PatchWeights::Gaussian,
+    };
     let stage = Stage {
         id: STAGE.to_owned(),
         role: Role::Segment,
+        classes: Classes::All,
         orient: orient(parts.plans)?,
         axes,
         roi: None,
@@ -43,20 +49,14 @@ pub(super) fn recipe(parts: Parts<'_>) -> Result<Recipe, String> {
             spacing_mm: triple(configuration.get("spacing"), "spacing", Value::as_f64)?,
             image: interpolation(configuration, "resampling_fn_data")?,
             logits: interpolation(configuration, "resampling_fn_probabilities")?,
+            max_in_plane: None,
         }),
         normalise: Normalise::Channels(rules(&parts)?),
         network: architecture::network(configuration)?,
         inference: Inference {
-            mode: Mode::SlidingWindow,
-            activation: Activation::Softmax,
-            threshold: None,
-            window: Some(SlidingWindow {
-                patch: triple(configuration.get("patch_size"), "patch_size", as_size)?,
-                step: STEP,
-                weights: PatchWeights::Gaussian,
-            }),
             mirror: parts.mirror,
             folds: parts.folds,
+            ..Inference::new(Activation::Softmax, None, Some(window))
         },
         postprocess: Vec::new(),
     };
@@ -107,7 +107,7 @@ fn interpolation(configuration: &Map<String, Value>, key: &str) -> Result<Interp
     let (order, order_z) = match method {
         Method::Spline => (order("order", 3)?, order("order_z", 0)?),
         // Its modes have names; others than the usual two are refused.
-        Method::Torch => {
+        Method::Torch | Method::AlignCorners => {
             let usual = |key: &str, name: &str| argument(key).is_none_or(|v| v == name);
             if !usual("mode", "linear") || !usual("aniso_axis_mode", "nearest-exact") {
                 return Err(format!("{key} has a mode that is not known"));

@@ -14,7 +14,8 @@ mod voxels;
 mod write;
 
 pub use header::{NiftiVersion, SourceHeader};
-pub use read::{ReadImage, ReadOptions, read_image, read_label_map};
+pub use read::{ImageFacts, ReadImage, ReadOptions, image_facts, read_image, read_label_map};
+pub use source::image_files;
 pub use write::{write_image, write_label_map};
 
 use viscera_image::{Geometry, Volume};

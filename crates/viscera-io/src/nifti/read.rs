@@ -58,6 +58,28 @@ pub fn read_image(path: &Path, options: &ReadOptions) -> Result<ReadImage, IoErr
     })
 }
 
+/// What the header of an image says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageFacts {
+    /// The grid.
+    pub geometry: Geometry,
+    /// Bytes that its voxels take in memory, unless numbers of 16 bits turn out not to fit into an `i16`.
+    pub bytes: u64,
+}
+
+/// Reads the header of an image and checks all that can be checked without its voxels.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn image_facts(path: &Path, options: &ReadOptions) -> Result<ImageFacts, IoError> {
+    let open = open(path, options.volume)?;
+    let each = ImageSink::voxel_bytes(open.header.datatype, open.header.scaling) as u64;
+    Ok(ImageFacts {
+        bytes: (open.voxels as u64).saturating_mul(each),
+        geometry: open.geometry,
+    })
+}
+
 /// Reads a label map; files as for [`read_image`]. Oddities of its geometry are settled in the same way, silently.
 ///
 /// # Errors

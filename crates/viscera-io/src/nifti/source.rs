@@ -204,3 +204,16 @@ pub(super) fn data_path(header_path: &Path) -> Result<PathBuf, IoError> {
         })
     })
 }
+
+/// The files of an image: the path itself, or header and voxels of a pair.
+///
+/// # Errors
+/// [`NiftiFault::MissingHalf`] for half a pair.
+pub fn image_files(path: &Path) -> Result<Vec<PathBuf>, IoError> {
+    let header = header_path(path)?;
+    let mut files = vec![header.clone()];
+    if let Some(voxels) = other_half(&header, ".hdr", ".img") {
+        files.push(voxels?);
+    }
+    Ok(files)
+}

@@ -202,6 +202,14 @@ impl ImageSink {
         })
     }
 
+    /// Bytes per voxel that a sink begins with.
+    pub(super) fn voxel_bytes(datatype: DataType, scaling: Option<(f64, f64)>) -> usize {
+        match whole_scaling(scaling).filter(|_| datatype.bytes() <= 2) {
+            Some(_) => size_of::<i16>(),
+            None => size_of::<f32>(),
+        }
+    }
+
     /// The voxels; the infinite and the undefined ones become the lowest finite one.
     pub(super) fn finish(mut self, warnings: &mut Vec<Warning>) -> Pixels {
         if let (Pixels::F32(out), 1..) = (&mut self.out, self.non_finite) {

@@ -2,7 +2,7 @@
 
 use super::{Model, StageWeights};
 use crate::recipe::{
-    Activation, ChannelRule, FixedSize, Header, Inference, Modality, Mode, NetworkSpec, Normalise, Orient, Resample,
+    Activation, ChannelRule, Classes, FixedSize, Header, Inference, Modality, NetworkSpec, Normalise, Orient, Resample,
     Role, Stage,
 };
 use crate::{PipelineError, Recipe};
@@ -48,6 +48,7 @@ impl Model {
         let stage = Stage {
             id: STAGE.to_owned(),
             role: Role::Bare,
+            classes: Classes::All,
             orient: Orient::default(),
             axes: [0, 1, 2],
             roi: None,
@@ -58,14 +59,7 @@ impl Model {
             }),
             normalise: Normalise::Channels(vec![ChannelRule::None; graph.input_channels()]),
             network: NetworkSpec::Graph {},
-            inference: Inference {
-                mode: Mode::WholeVolume,
-                activation,
-                threshold,
-                window: None,
-                mirror: Vec::new(),
-                folds: Vec::new(),
-            },
+            inference: Inference::new(activation, threshold, None),
             postprocess: Vec::new(),
         };
         let recipe = Recipe {

@@ -85,10 +85,8 @@ pub(super) fn graph(
         model: model.to_owned(),
         source,
     };
-    let channels = (
-        stage.normalise.channels(),
-        stage.inference.channels(labels.entries().len()),
-    );
+    let classes = stage.table(labels)?.entries().len();
+    let channels = (stage.normalise.channels(), stage.inference.channels(classes));
     match (&stage.network, stored) {
         (NetworkSpec::Graph {}, Some(stored)) => {
             check(stored, stage.network_size(), channels).map_err(broken)?;

@@ -22,8 +22,9 @@ pub struct FixedSize {
     pub convention: Convention,
 }
 
-/// The same spacing for every scan: keys `spacing_mm`, `image` and `logits`. Grids correspond by their outer faces
-/// (half-pixel), and an axis has round(n · old / new) voxels.
+/// The same spacing for every scan: keys `spacing_mm`, `image`, `logits` and `max_in_plane`. Grids correspond by their
+/// outer faces (half-pixel; by the outermost centres with [`Method::AlignCorners`]), and an axis has round(n · old / new)
+/// voxels, ties to even as in Python.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpacingGrid {
     /// Spacing in mm, in the stage's order of axes.
@@ -32,6 +33,8 @@ pub struct SpacingGrid {
     pub image: Interpolation,
     /// How logits come back from it.
     pub logits: Interpolation,
+    /// Most voxels along y and x: a larger grid is made coarser, along all axes by the same factor.
+    pub max_in_plane: Option<usize>,
 }
 
 /// How values between voxels are found.
@@ -43,11 +46,23 @@ pub struct Interpolation {
     /// Order of the spline: 0 nearest, 1 linear, 3 cubic.
     pub order: u8,
     /// Order along the coarse axis where it is separate.
+    #[serde(default)]
     pub order_z: u8,
     /// When the coarse axis is interpolated on its own.
+    #[serde(default = "never")]
     pub separate_z: SeparateZ,
     /// Ratio of the largest to the smallest spacing, of the scan or of this grid, above which `auto` separates.
+    #[serde(default = "three")]
     pub anisotropy: f64,
+}
+
+fn never() -> SeparateZ {
+    SeparateZ::Never
+}
+
+/// nnU-Net's.
+fn three() -> f64 {
+    3.0
 }
 
 /// Whose interpolation.
@@ -58,6 +73,8 @@ pub enum Method {
     Spline,
     /// PyTorch's `interpolate`, linear without align-corners; the separate axis by `nearest-exact`.
     Torch,
+    /// PyTorch's `interpolate`, linear with align-corners. Order 1, no axis is separate.
+    AlignCorners,
 }
 
 /// When the coarse axis is interpolated on its own.
@@ -86,18 +103,35 @@ struct RawResample {
     image: Option<Interpolation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<Interpolation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_in_plane: Option<usize>,
 }
 
 impl TryFrom<RawResample> for Resample {
     type Error = &'static str;
 
     fn try_from(raw: RawResample) -> Result<Self, Self::Error> {
-        match (raw.size, raw.convention, raw.spacing_mm, raw.image, raw.logits) {
-            (Some(size), Some(convention), None, None, None) => Ok(Self::Size(FixedSize { size, convention })),
-            (None, None, Some(spacing_mm), Some(image), Some(logits)) => Ok(Self::Spacing(SpacingGrid {
+        match raw {
+            RawResample {
+                size: Some(size),
+                convention: Some(convention),
+                spacing_mm: None,
+                image: None,
+                logits: None,
+                max_in_plane: None,
+            } => Ok(Self::Size(FixedSize { size, convention })),
+            RawResample {
+                size: None,
+                convention: None,
+                spacing_mm: Some(spacing_mm),
+                image: Some(image),
+                logits: Some(logits),
+                max_in_plane,
+            } => Ok(Self::Spacing(SpacingGrid {
                 spacing_mm,
                 image,
                 logits,
+                max_in_plane,
             })),
             _ => Err("resample has either size and convention, or spacing_mm, image and logits"),
         }
@@ -112,6 +146,7 @@ impl From<Resample> for RawResample {
             spacing_mm: None,
             image: None,
             logits: None,
+            max_in_plane: None,
         };
         match resample {
             Resample::Size(fixed) => Self {
@@ -123,6 +158,7 @@ impl From<Resample> for RawResample {
                 spacing_mm: Some(grid.spacing_mm),
                 image: Some(grid.image),
                 logits: Some(grid.logits),
+                max_in_plane: grid.max_in_plane,
                 ..none
             },
         }
@@ -133,19 +169,21 @@ impl From<Resample> for RawResample {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawNormalise", into = "RawNormalise")]
 pub enum Normalise {
-    /// Window and z-score of the one channel, after resampling.
+    /// Window and z-score of the one channel.
     Window(WindowZScore),
     /// A rule for each channel, before resampling (nnU-Net).
     Channels(Vec<ChannelRule>),
 }
 
-/// Window and z-score after resampling: keys `window_hu` and `zscore`.
+/// Window and z-score: keys `window_hu`, `zscore` and `window_first`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WindowZScore {
     /// Lowest and highest HU kept; what lies beyond is set to them.
     pub window_hu: [f64; 2],
     /// What mean and standard deviation are taken from.
     pub zscore: ZScore,
+    /// Whether the window comes before resampling; after it without. The z-score is always after.
+    pub window_first: bool,
 }
 
 /// What mean and standard deviation are taken from.
@@ -190,6 +228,8 @@ struct RawNormalise {
     window_hu: Option<[f64; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     zscore: Option<ZScore>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    window_first: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<Vec<ChannelRule>>,
 }
@@ -199,8 +239,12 @@ impl TryFrom<RawNormalise> for Normalise {
 
     fn try_from(raw: RawNormalise) -> Result<Self, Self::Error> {
         match (raw.window_hu, raw.zscore, raw.channels) {
-            (Some(window_hu), Some(zscore), None) => Ok(Self::Window(WindowZScore { window_hu, zscore })),
-            (None, None, Some(channels)) => Ok(Self::Channels(channels)),
+            (Some(window_hu), Some(zscore), None) => Ok(Self::Window(WindowZScore {
+                window_hu,
+                zscore,
+                window_first: raw.window_first,
+            })),
+            (None, None, Some(channels)) if !raw.window_first => Ok(Self::Channels(channels)),
             _ => Err("normalise has either window_hu and zscore, or channels"),
         }
     }
@@ -212,11 +256,13 @@ impl From<Normalise> for RawNormalise {
             Normalise::Window(w) => Self {
                 window_hu: Some(w.window_hu),
                 zscore: Some(w.zscore),
+                window_first: w.window_first,
                 channels: None,
             },
             Normalise::Channels(channels) => Self {
                 window_hu: None,
                 zscore: None,
+                window_first: false,
                 channels: Some(channels),
             },
         }

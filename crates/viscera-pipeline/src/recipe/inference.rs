@@ -17,12 +17,63 @@ pub struct Inference {
     /// With a sliding window: patch and step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<SlidingWindow>,
-    /// Axes along which the input is mirrored; logits are averaged over all combinations, mirrored back.
+    /// Axes along which the input is mirrored; the average is over all combinations, mirrored back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirror: Vec<Axis>,
-    /// Names of the networks of an ensemble, whose logits are averaged; one network without a name if empty.
+    /// Names of the networks of an ensemble, which are averaged; one network without a name if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folds: Vec<String>,
+    /// The head that is read: 0 the finest, 1 the next coarser, … Logits of a coarser one are enlarged to the input's grid
+    /// trilinearly (align-corners).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub head: usize,
+    /// What patches, mirrored runs and folds are averaged as.
+    #[serde(default, skip_serializing_if = "Average::is_default")]
+    pub average: Average,
+    /// With averaged probabilities: those below it count as 0, on the network's grid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
+    /// What is brought back to the scan's resolution.
+    #[serde(default, skip_serializing_if = "Restore::is_default")]
+    pub restore: Restore,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// What patches, mirrored runs and folds are averaged as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Average {
+    /// Logits (nnU-Net v2).
+    #[default]
+    Logits,
+    /// Probabilities: each patch's softmax.
+    Probabilities,
+}
+
+impl Average {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is brought back to the scan's resolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restore {
+    /// Logits (or probabilities) are enlarged, then decided: smooth borders.
+    #[default]
+    Logits,
+    /// They are decided on the network's grid, and labels enlarged by nearest neighbour.
+    Labels,
+}
+
+impl Restore {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How the volume reaches the network.
@@ -31,7 +82,7 @@ pub struct Inference {
 pub enum Mode {
     /// At once.
     WholeVolume,
-    /// Patch by patch; logits of overlapping patches are averaged. A volume smaller than the patch is padded with 0.
+    /// Patch by patch; overlapping patches are averaged. A volume smaller than the patch is padded with 0.
     SlidingWindow,
 }
 
@@ -69,6 +120,27 @@ pub enum PatchWeights {
 }
 
 impl Inference {
+    /// Over the whole volume, or by a sliding window; everything else as where a recipe does not mention it.
+    #[must_use]
+    pub fn new(activation: Activation, threshold: Option<f64>, window: Option<SlidingWindow>) -> Self {
+        Self {
+            mode: if window.is_some() {
+                Mode::SlidingWindow
+            } else {
+                Mode::WholeVolume
+            },
+            activation,
+            threshold,
+            window,
+            mirror: Vec::new(),
+            folds: Vec::new(),
+            head: 0,
+            average: Average::default(),
+            floor: None,
+            restore: Restore::default(),
+        }
+    }
+
     /// The logit from which a voxel belongs to a class: ln(t / (1 − t)), 0 for t = 0.5; −∞ without a threshold.
     #[must_use]
     pub fn logit_threshold(&self) -> f32 {

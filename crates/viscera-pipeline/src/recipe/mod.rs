@@ -3,6 +3,7 @@
 //! A recipe has a `[recipe]` header, one `[[stage]]` per network in running order, and a `[training.ID]` table per stage.
 //! Unknown keys are errors. Triples are `[z, y, x]`; lengths are millimetres, intensities Hounsfield units.
 
+mod classes;
 mod grid;
 mod inference;
 mod network;
@@ -13,12 +14,14 @@ mod supported;
 mod training;
 mod validate;
 
+pub(crate) use classes::subset;
+pub use classes::{Classes, UNION};
 pub use grid::{
     ChannelRule, FixedSize, Interpolation, Method, Normalise, Resample, SeparateZ, SpacingGrid, WindowZScore, ZScore,
 };
-pub use inference::{Activation, Inference, Mode, PatchWeights, SlidingWindow};
+pub use inference::{Activation, Average, Inference, Mode, PatchWeights, Restore, SlidingWindow};
 pub use network::{NetworkSpec, UnetPlan};
-pub use postprocess::{Classes, Far, PostRule};
+pub use postprocess::{ClassList, Far, PostRule};
 pub use stage::{Crop, Orient, RoiSpec, Role, Stage};
 pub use training::{
     AdamSettings, Augment, Axis, Chance, LossSettings, Mirror, OptimizerSettings, Profile, Schedule, Supervision,
@@ -32,7 +35,7 @@ use std::path::Path;
 use viscera_image::LabelTable;
 
 /// Built-in recipes: name and text.
-const BUILTIN: [(&str, &str); 2] = [
+const BUILTIN: [(&str, &str); 6] = [
     (
         "efficientsegnet-small",
         include_str!("../../../../recipes/efficientsegnet-small.toml"),
@@ -40,6 +43,19 @@ const BUILTIN: [(&str, &str); 2] = [
     (
         "flare21-efficientsegnet",
         include_str!("../../../../recipes/flare21-efficientsegnet.toml"),
+    ),
+    (
+        "flare22-attention-dmfnet",
+        include_str!("../../../../recipes/flare22-attention-dmfnet.toml"),
+    ),
+    (
+        "flare22-coarse-to-fine",
+        include_str!("../../../../recipes/flare22-coarse-to-fine.toml"),
+    ),
+    ("flare23-stmt", include_str!("../../../../recipes/flare23-stmt.toml")),
+    (
+        "flare23-two-step",
+        include_str!("../../../../recipes/flare23-two-step.toml"),
     ),
 ];
 
@@ -256,15 +272,17 @@ deep_supervision = true
 "#;
 
     #[test]
-    fn recipes_of_other_tools_are_stored_and_not_carried_out() {
-        let recipe = Recipe::parse(SLIDING, "s").unwrap();
+    fn recipes_of_other_tools_survive_their_text() {
+        let mut recipe = Recipe::parse(SLIDING, "s").unwrap();
         let again = Recipe::parse(&recipe.canonical().unwrap(), "s").unwrap();
         assert_eq!(again, recipe);
         assert_eq!(recipe.stages[0].network_size(), [32; 3]);
+        recipe.check_supported().unwrap();
+        recipe.stages[0].normalise = Normalise::Channels(vec![ChannelRule::None; 2]);
         let error = recipe.check_supported().unwrap_err().to_string();
         assert_eq!(
             error,
-            "stage \"segment\" has orient = \"file\", which this version cannot carry out yet"
+            "stage \"segment\" has several channels of image, which this version cannot carry out yet"
         );
         for name in Recipe::builtin_names() {
             Recipe::builtin(name).unwrap().check_supported().unwrap();
@@ -313,7 +331,59 @@ deep_supervision = true
             ("folds = [\"0\", \"all\"]", "folds = [\"../x\"]", "letters and digits"),
             ("depths = [1, 2]\n", "depths = [1, 2, 3]\n", "does not fit 2 levels"),
             ("features = [4, 8]", "features = [4, 80000]", "4096 channels"),
-            ("role = \"segment\"", "role = \"localise\"", "exactly one stage"),
+            ("role = \"segment\"", "role = \"localise\"", "its last stage must"),
+            (
+                "role = \"segment\"",
+                "role = \"segment\"\nclasses = \"union\"",
+                "names its classes",
+            ),
+            (
+                "role = \"segment\"",
+                "role = \"segment\"\nclasses = [\"heart\"]",
+                "no class \"heart\"",
+            ),
+            (
+                "role = \"segment\"",
+                "role = \"segment\"\nclasses = \"some\"",
+                "\"all\", \"union\" or a list",
+            ),
+            (
+                "role = \"segment\"",
+                "role = \"segment\"\nclasses = []",
+                "classes names none",
+            ),
+            ("crop = \"non_zero\"", "crop = { middle_slices = 0 }", "cannot be"),
+            ("crop = \"non_zero\"", "crop = { above_hu = nan }", "cannot be"),
+            (
+                "image = { method = \"spline\", order = 3",
+                "image = { method = \"align_corners\", order = 3",
+                "has order 1",
+            ),
+            (
+                "logits = { method = \"torch\", order = 1",
+                "logits = { method = \"spline\", order = 3",
+                "orders are 0 and 1",
+            ),
+            (
+                "activation = \"softmax\"",
+                "activation = \"softmax\", floor = 0.1",
+                "floor needs average",
+            ),
+            (
+                "activation = \"softmax\"",
+                "activation = \"softmax\", average = \"probabilities\", floor = 1.0",
+                "not in 0 ≤ p < 1",
+            ),
+            (
+                "activation = \"softmax\"",
+                "activation = \"sigmoid\", threshold = 0.5, average = \"probabilities\"",
+                "needs a softmax",
+            ),
+            (
+                "activation = \"softmax\"",
+                "activation = \"softmax\", head = 7",
+                "inference.head = 7",
+            ),
         ] {
             let text = SLIDING.replacen(from, to, 1);
             assert_ne!(text, SLIDING, "{from}");

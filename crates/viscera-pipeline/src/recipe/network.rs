@@ -1,7 +1,9 @@
 //! Networks of a recipe, by builder and settings.
 
 use serde::{Deserialize, Serialize};
-use viscera_net::builders::{CoarseUnet, EfficientSegNet, Encoder, Heads, Naming, Norm, Plane, UNet, UNetStage};
+use viscera_net::builders::{
+    CoarseUnet, DmfNet, EfficientSegNet, Encoder, Gates, Heads, Naming, Norm, PhTrans, Plane, UNet, UNetStage,
+};
 use viscera_net::{Graph, NetError};
 
 /// A network by its builder and settings.
@@ -29,6 +31,46 @@ pub enum NetworkSpec {
     PlainUnet(UnetPlan),
     /// nnU-Net v2's `ResidualEncoderUNet`.
     ResidualEncoderUnet(UnetPlan),
+    /// nnU-Net v1's `Generic_UNet`: heads and transposed convolutions have no bias.
+    GenericUnet(UnetPlan),
+    /// MFNet, DMFNet, Attention DMFNet: [`DmfNet`].
+    #[serde(rename = "dmfnet")]
+    DmfNet {
+        /// Channels at half resolution.
+        stem: usize,
+        /// Channels at a quarter; twice as many from an eighth on.
+        width: usize,
+        /// Groups of the spatial convolutions.
+        groups: usize,
+        /// Whether units at a quarter and an eighth have three dilated convolutions.
+        dilated: bool,
+        /// What weighs the skips.
+        gates: Gates,
+        /// Layout of the flat kernels.
+        plane: Plane,
+    },
+    /// [`PhTrans`].
+    #[serde(rename = "phtrans")]
+    PhTrans {
+        /// Channels of the finest stage.
+        base_features: usize,
+        /// Most channels of a stage.
+        max_features: usize,
+        /// Kernel of each stage's convolutions, finest first.
+        kernels: Vec<[usize; 3]>,
+        /// Steps between the stages.
+        strides: Vec<[usize; 3]>,
+        /// Heads of attention in the stages that have it, the bottleneck's last.
+        heads: Vec<usize>,
+        /// Attention's window.
+        window: [usize; 3],
+        /// Channel dropout in training.
+        dropout: f64,
+        /// Stochastic depth of the last block in training.
+        drop_path: f64,
+        /// Whether there is a head on every level; the finest comes first.
+        deep_supervision: bool,
+    },
     /// A graph that lies in the model file.
     Graph {},
 }
@@ -93,6 +135,55 @@ impl NetworkSpec {
             .build()),
             Self::PlainUnet(plan) => plan.unet(in_channels, out_channels, false)?.build(),
             Self::ResidualEncoderUnet(plan) => plan.unet(in_channels, out_channels, true)?.build(),
+            Self::GenericUnet(plan) => UNet {
+                up_bias: false,
+                head_bias: false,
+                naming: Naming::NnUnetV1,
+                ..plan.unet(in_channels, out_channels, false)?
+            }
+            .build(),
+            Self::DmfNet {
+                stem,
+                width,
+                groups,
+                dilated,
+                gates,
+                plane,
+            } => DmfNet {
+                in_channels,
+                out_channels,
+                stem: *stem,
+                width: *width,
+                groups: *groups,
+                dilated: *dilated,
+                gates: *gates,
+                plane: *plane,
+            }
+            .build(),
+            Self::PhTrans {
+                base_features,
+                max_features,
+                kernels,
+                strides,
+                heads,
+                window,
+                dropout,
+                drop_path,
+                deep_supervision,
+            } => PhTrans {
+                in_channels,
+                out_channels,
+                base_features: *base_features,
+                max_features: *max_features,
+                kernels: kernels.clone(),
+                strides: strides.clone(),
+                heads: heads.clone(),
+                window: *window,
+                dropout: *dropout as f32,
+                drop_path: *drop_path as f32,
+                deep_supervision: *deep_supervision,
+            }
+            .build(),
             Self::Graph {} => Err(NetError::Settings {
                 network: "graph",
                 reason: "the graph lies in a model file; a recipe alone does not have it".to_owned(),
@@ -107,7 +198,11 @@ impl NetworkSpec {
             | Self::EfficientSegNet {
                 base_features, dropout, ..
             } => (Some(*base_features), *dropout),
-            Self::PlainUnet(plan) | Self::ResidualEncoderUnet(plan) => (None, plan.dropout),
+            Self::PlainUnet(plan) | Self::ResidualEncoderUnet(plan) | Self::GenericUnet(plan) => (None, plan.dropout),
+            Self::DmfNet { stem, width, .. } => (Some(*stem.max(width)), 0.0),
+            Self::PhTrans {
+                base_features, dropout, ..
+            } => (Some(*base_features), *dropout),
             Self::Graph {} => (None, 0.0),
         }
     }

@@ -16,7 +16,7 @@ pub enum PostRule {
     /// `keep_largest`: of each class only its largest components stay, and of these only those large enough.
     KeepLargest {
         /// The classes; others are left alone.
-        classes: Classes,
+        classes: ClassList,
         /// How many stay of each: key `k`, 1 without.
         k: usize,
         /// They go too unless they are larger than this.
@@ -25,7 +25,7 @@ pub enum PostRule {
     /// `remove_small`: components of several classes together that are not large enough go.
     RemoveSmall {
         /// The classes; others are left alone.
-        classes: Classes,
+        classes: ClassList,
         /// Components stay when they are larger than this.
         min_volume_mm3: f64,
         /// And at most so many stay, the largest of all these classes.
@@ -37,38 +37,36 @@ pub enum PostRule {
     /// `erase`: classes that have done their work.
     Erase {
         /// The classes.
-        classes: Classes,
+        classes: ClassList,
     },
     /// `fill_holes`: background that a class encloses becomes that class.
     FillHoles {
         /// The classes, one after the other.
-        classes: Classes,
+        classes: ClassList,
         /// Slice by slice (across z) instead of in the volume.
         slicewise: bool,
     },
     /// `open`: what no ball inside a class reaches goes.
     Open {
         /// The classes, one after the other.
-        classes: Classes,
+        classes: ClassList,
         /// Radius of the ball.
         radius_mm: f64,
     },
     /// `close`: background that no ball outside a class reaches becomes that class.
     Close {
         /// The classes, one after the other.
-        classes: Classes,
+        classes: ClassList,
         /// Radius of the ball.
         radius_mm: f64,
     },
-    /// `middle_slices`: only so many slices (across z) in the middle of the label map stay.
-    MiddleSlices(usize),
 }
 
 /// What is too far: the table of `remove_far`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Far {
-    /// The place is the mean of the centroids of the largest component of each of these classes. Classes that are missing
+    /// The place is the mean of the centroids of the largest component of each of these classes. ClassList that are missing
     /// are left out; where all are, the rule does nothing.
     pub from: Vec<String>,
     /// Along this axis only; in all three without.
@@ -83,21 +81,19 @@ pub struct Far {
 #[serde(deny_unknown_fields)]
 struct RawRule {
     #[serde(skip_serializing_if = "Option::is_none")]
-    keep_largest: Option<Classes>,
+    keep_largest: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remove_small: Option<Classes>,
+    remove_small: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remove_far: Option<Far>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    erase: Option<Classes>,
+    erase: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fill_holes: Option<Classes>,
+    fill_holes: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    open: Option<Classes>,
+    open: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    close: Option<Classes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    middle_slices: Option<usize>,
+    close: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
     k: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +117,6 @@ impl RawRule {
             ("fill_holes", self.fill_holes.is_some()),
             ("open", self.open.is_some()),
             ("close", self.close.is_some()),
-            ("middle_slices", self.middle_slices.is_some()),
             ("k", self.k.is_some()),
             ("min_volume_mm3", self.min_volume_mm3.is_some()),
             ("at_most", self.at_most.is_some()),
@@ -170,11 +165,9 @@ impl TryFrom<RawRule> for PostRule {
                 classes,
                 radius_mm: raw.radius_mm.take().ok_or_else(|| lacks("radius_mm"))?,
             }
-        } else if let Some(count) = raw.middle_slices.take() {
-            Self::MiddleSlices(count)
         } else {
             return Err(lacks(
-                "keep_largest, remove_small, remove_far, erase, fill_holes, open, close or middle_slices",
+                "keep_largest, remove_small, remove_far, erase, fill_holes, open or close",
             ));
         };
         match raw.keys().first() {
@@ -220,7 +213,6 @@ impl From<PostRule> for RawRule {
                 raw.close = Some(classes);
                 raw.radius_mm = Some(radius_mm);
             }
-            PostRule::MiddleSlices(count) => raw.middle_slices = Some(count),
         }
         raw
     }
@@ -238,7 +230,6 @@ impl PostRule {
             Self::FillHoles { .. } => "fill_holes",
             Self::Open { .. } => "open",
             Self::Close { .. } => "close",
-            Self::MiddleSlices(_) => "middle_slices",
         }
     }
 
@@ -290,10 +281,6 @@ impl PostRule {
                 classes.names()
             }
             Self::Erase { classes } | Self::FillHoles { classes, .. } => classes.names(),
-            Self::MiddleSlices(count) => {
-                number(name, *count)?;
-                &[]
-            }
         };
         match classes.iter().find(|n| table.by_name(n).is_none()) {
             Some(unknown) => Err(format!("{name}: \"{unknown}\" is no class of {}", table.name())),
@@ -302,16 +289,16 @@ impl PostRule {
     }
 }
 
-/// Classes that a rule speaks of: `"all"` or a list of names.
+/// ClassList that a rule speaks of: `"all"` or a list of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Classes {
+pub enum ClassList {
     /// Every class.
     All,
     /// The classes named.
     Named(Vec<String>),
 }
 
-impl Classes {
+impl ClassList {
     /// Whether a class is meant.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
@@ -329,7 +316,7 @@ impl Classes {
     }
 }
 
-impl Serialize for Classes {
+impl Serialize for ClassList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::All => serializer.serialize_str("all"),
@@ -338,26 +325,26 @@ impl Serialize for Classes {
     }
 }
 
-impl<'de> Deserialize<'de> for Classes {
+impl<'de> Deserialize<'de> for ClassList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Classes;
+            type Value = ClassList;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("\"all\" or a list of class names")
             }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Classes, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ClassList, E> {
                 match text {
-                    "all" => Ok(Classes::All),
+                    "all" => Ok(ClassList::All),
                     other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
                 }
             }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Classes, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<ClassList, A::Error> {
                 let mut names = Vec::new();
                 while let Some(name) = seq.next_element()? {
                     names.push(name);
                 }
-                Ok(Classes::Named(names))
+                Ok(ClassList::Named(names))
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -387,10 +374,9 @@ mod tests {
             { erase = ["adrenal_gland_left"] },
             { fill_holes = "all", slicewise = true },
             { open = ["liver"], radius_mm = 2 },
-            { close = ["liver"], radius_mm = 2.5 },
-            { middle_slices = 50 }"#;
+            { close = ["liver"], radius_mm = 2.5 }"#;
         let first = recipe(rules).unwrap();
-        assert_eq!(first.stages[1].postprocess.len(), 9);
+        assert_eq!(first.stages[1].postprocess.len(), 8);
         let again = Recipe::parse(&first.canonical().unwrap(), "r").unwrap();
         assert_eq!(again, first);
     }
@@ -429,7 +415,6 @@ mod tests {
                 "{ remove_far = { from = [\"liver\"], axes = \"z\", distance_mm = 1 } }",
                 "did you mean `axis`?",
             ),
-            ("{ middle_slices = 0 }", "middle_slices = 0"),
         ] {
             let error = recipe(rules).unwrap_err();
             assert!(error.contains(part), "{rules}: {error}");

@@ -1,6 +1,6 @@
 //! One stage of a recipe: what its network sees, what it is, how its answer is read.
 
-use super::{Inference, NetworkSpec, Normalise, PostRule, Resample};
+use super::{Classes, Inference, NetworkSpec, Normalise, PostRule, Resample};
 use serde::{Deserialize, Serialize};
 
 /// A `[[stage]]` table.
@@ -11,6 +11,9 @@ pub struct Stage {
     pub id: String,
     /// What its answer is for.
     pub role: Role,
+    /// The classes that its network tells apart.
+    #[serde(default, skip_serializing_if = "Classes::are_all")]
+    pub classes: Classes,
     /// Axes of what it sees.
     #[serde(default)]
     pub orient: Orient,
@@ -69,12 +72,19 @@ fn are_own_axes(axes: &[usize; 3]) -> bool {
     *axes == own_axes()
 }
 
-/// What is cut off before everything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What is cut off before everything else: the box that stays, within the stage's ROI where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Crop {
-    /// All outside the box around voxels that are not exactly 0, holes between them filled (nnU-Net).
+    /// The box around voxels that are not exactly 0 (nnU-Net; filling the holes between them does not change the box).
     NonZero,
+    /// The box around voxels of at least so many HU: the body and the table.
+    AboveHu(f64),
+    /// The middle slices, so many of the scan's (Gao et al., FLARE23). What lies above and below is background: accuracy
+    /// collapses.
+    MiddleSlices(usize),
+    /// The middle slices, so many millimetres: the same, counted after resampling to 1 mm.
+    MiddleMm(f64),
 }
 
 /// The part of the scan that a stage sees: the box around what an earlier stage found, grown.

@@ -1,9 +1,8 @@
 //! What of a recipe this version can carry out on a scan. Recipes of other tools may say more.
 
-use super::{
-    Activation, FixedSize, Modality, Mode, NetworkSpec, Normalise, Orient, Recipe, Resample, Role, Stage, WindowZScore,
-};
+use super::{FixedSize, Normalise, Recipe, Resample, Role, Stage, WindowZScore};
 use crate::PipelineError;
+use viscera_net::{Graph, NetError};
 
 impl Stage {
     /// Voxels of one input of the network: the fixed size, or the patch.
@@ -17,7 +16,32 @@ impl Stage {
         }
     }
 
-    /// The fixed size of its input.
+    /// What of its network's graph runs on a scan: the head that inference reads, on the input's grid.
+    ///
+    /// # Errors
+    /// [`NetError`] when there is no such head, or its grid is no whole fraction of the input's.
+    pub fn inference_graph(&self, graph: &Graph) -> Result<Graph, NetError> {
+        let size = self.network_size();
+        let cut = graph.with_head(self.inference.head)?;
+        let shapes = cut.shapes(size)?;
+        let found = cut
+            .outputs
+            .first()
+            .and_then(|o| shapes.nodes.get(o.0))
+            .map_or([0; 3], |s| s.1);
+        if found == size {
+            return Ok(cut);
+        }
+        if (0..3).any(|a| found[a] == 0 || !size[a].is_multiple_of(found[a])) {
+            return Err(NetError::Settings {
+                network: "graph",
+                reason: format!("its output of {found:?} voxels is no whole fraction of the input's {size:?}"),
+            });
+        }
+        Ok(cut.enlarged(std::array::from_fn(|a| size[a] / found[a]), true))
+    }
+
+    /// The fixed size of its input, for training on whole volumes.
     ///
     /// # Errors
     /// [`PipelineError::Unsupported`] when it has none.
@@ -28,7 +52,7 @@ impl Stage {
         }
     }
 
-    /// Window and z-score of its input.
+    /// Window and z-score of its input, for training.
     ///
     /// # Errors
     /// [`PipelineError::Unsupported`] when it has none.
@@ -48,7 +72,7 @@ impl Stage {
 }
 
 impl Recipe {
-    /// Checks that this version can segment by it, and train it.
+    /// Checks that this version can segment scans by it.
     ///
     /// # Errors
     /// [`PipelineError::Unsupported`] naming the first setting that cannot be carried out.
@@ -56,26 +80,7 @@ impl Recipe {
         for stage in &self.stages {
             let settings = [
                 ("role = \"bare\"", stage.role == Role::Bare),
-                ("modality = \"other\"", self.recipe.modality != Modality::Ct),
-                ("orient = \"file\"", stage.orient != Orient::Ras),
-                ("axes", stage.axes != [0, 1, 2]),
-                ("crop", stage.crop.is_some()),
-                ("resample.spacing_mm", matches!(stage.resample, Resample::Spacing(_))),
-                ("normalise.channels", matches!(stage.normalise, Normalise::Channels(_))),
-                (
-                    "network.arch = \"graph\"",
-                    matches!(stage.network, NetworkSpec::Graph {}),
-                ),
-                (
-                    "inference.mode = \"sliding_window\"",
-                    stage.inference.mode == Mode::SlidingWindow,
-                ),
-                (
-                    "inference.activation = \"softmax\"",
-                    stage.inference.activation == Activation::Softmax,
-                ),
-                ("inference.mirror", !stage.inference.mirror.is_empty()),
-                ("inference.folds", !stage.inference.folds.is_empty()),
+                ("several channels of image", stage.normalise.channels() != 1),
             ];
             if let Some((setting, _)) = settings.into_iter().find(|(_, wanted)| *wanted) {
                 return Err(stage.unsupported(setting));

@@ -1,8 +1,8 @@
 //! Values of a recipe that parse but cannot be.
 
 use super::{
-    Activation, ChannelRule, Inference, Mode, NetworkSpec, Normalise, OptimizerSettings, Recipe, Resample, Role,
-    Schedule, Stage, TrainingSettings,
+    Activation, Average, ChannelRule, Classes, Crop, Inference, Method, Mode, NetworkSpec, Normalise,
+    OptimizerSettings, Recipe, Resample, Role, Schedule, SeparateZ, Stage, TrainingSettings,
 };
 use crate::PipelineError;
 use std::collections::BTreeSet;
@@ -48,8 +48,13 @@ pub(super) fn validate(recipe: &Recipe, table: &LabelTable, source: &str) -> Res
         if !bare && recipe.stages.iter().any(|s| s.role == Role::Bare) {
             return Err("a stage with role = \"bare\" must be alone".to_owned());
         }
-        if !bare && recipe.stages.iter().filter(|s| s.role == Role::Segment).count() != 1 {
-            return Err("needs exactly one stage with role = \"segment\"".to_owned());
+        let first = &recipe.stages[0];
+        if recipe
+            .stages
+            .iter()
+            .any(|s| (s.orient, s.axes) != (first.orient, first.axes))
+        {
+            return Err("all stages must have the same orient and axes".to_owned());
         }
         if !bare && recipe.stages.last().is_none_or(|s| s.role != Role::Segment) {
             return Err("its last stage must have role = \"segment\"".to_owned());
@@ -87,15 +92,37 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
     if axes != [0, 1, 2] {
         return Err(format!("axes = {:?} is no order of 0, 1, 2", stage.axes));
     }
+    let classes = stage.table(table).map_err(|e| format!("classes: {e}"))?;
+    if classes.entries().is_empty() {
+        return Err("classes names none".to_owned());
+    }
+    if stage.classes == Classes::Union && stage.role == Role::Segment {
+        return Err("classes = \"union\" finds where to look; a stage that segments names its classes".to_owned());
+    }
+    check_crop(stage.crop)?;
     check_normalise(&stage.normalise)?;
     check_resample(&stage.resample)?;
     check_inference(&stage.inference)?;
     if matches!(stage.resample, Resample::Spacing(_)) && stage.inference.window.is_none() {
         return Err("resample.spacing_mm needs inference.mode = \"sliding_window\"".to_owned());
     }
-    check_network(stage, table)?;
-    stage.postprocess.iter().try_for_each(|rule| rule.check(table))?;
+    check_network(stage, &classes)?;
+    stage.postprocess.iter().try_for_each(|rule| rule.check(&classes))?;
     Ok(())
+}
+
+fn check_crop(crop: Option<Crop>) -> Result<(), String> {
+    let fits = match crop {
+        Some(Crop::AboveHu(hu)) => hu.is_finite(),
+        Some(Crop::MiddleSlices(count)) => count > 0,
+        Some(Crop::MiddleMm(length)) => length > 0.0 && length.is_finite(),
+        Some(Crop::NonZero) | None => true,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("crop = {crop:?} cannot be"))
+    }
 }
 
 fn voxels(size: [usize; 3]) -> Option<usize> {
@@ -147,6 +174,15 @@ fn check_resample(resample: &Resample) -> Result<(), String> {
                         "resample: {way:?} cannot be; orders are 0 to 5, anisotropy is at least 1"
                     ));
                 }
+                if way.method == Method::AlignCorners && (way.order != 1 || way.separate_z != SeparateZ::Never) {
+                    return Err("resample: align_corners has order 1 and no separate axis".to_owned());
+                }
+            }
+            if grid.logits.order > 1 {
+                return Err("resample.logits: orders are 0 and 1".to_owned());
+            }
+            if grid.max_in_plane == Some(0) {
+                return Err("resample.max_in_plane must be positive".to_owned());
             }
             Ok(())
         }
@@ -176,6 +212,16 @@ fn check_inference(inference: &Inference) -> Result<(), String> {
                 return Err(format!("inference.window.step = {} is not in 0 < s ≤ 1", window.step));
             }
         }
+    }
+    match (inference.average, inference.floor) {
+        (Average::Probabilities, _) if inference.activation == Activation::Sigmoid => {
+            return Err("inference.average = \"probabilities\" needs a softmax".to_owned());
+        }
+        (Average::Logits, Some(_)) => return Err("inference.floor needs average = \"probabilities\"".to_owned()),
+        (_, Some(floor)) if !(0.0..1.0).contains(&floor) => {
+            return Err(format!("inference.floor = {floor} is not in 0 ≤ p < 1"));
+        }
+        _ => {}
     }
     if (1..inference.mirror.len()).any(|i| inference.mirror[..i].contains(&inference.mirror[i])) {
         return Err("inference.mirror names an axis twice".to_owned());
@@ -207,7 +253,23 @@ fn check_network(stage: &Stage, table: &LabelTable) -> Result<(), String> {
     }
     let plan = match &stage.network {
         NetworkSpec::Graph {} => return Ok(()),
-        NetworkSpec::PlainUnet(plan) | NetworkSpec::ResidualEncoderUnet(plan) => Some(plan),
+        NetworkSpec::PlainUnet(plan) | NetworkSpec::ResidualEncoderUnet(plan) | NetworkSpec::GenericUnet(plan) => {
+            Some(plan)
+        }
+        NetworkSpec::PhTrans {
+            kernels,
+            strides,
+            max_features,
+            ..
+        } => {
+            let extents = kernels.as_flattened().iter().chain(strides.as_flattened());
+            if kernels.len() > MAX_LEVELS || *max_features > MAX_WIDTH || extents.max() > Some(&MAX_KERNEL) {
+                return Err(format!(
+                    "network: more than {MAX_LEVELS} levels, {MAX_WIDTH} channels or a kernel above {MAX_KERNEL}"
+                ));
+            }
+            None
+        }
         _ => None,
     };
     if let Some(plan) = plan {
@@ -236,6 +298,9 @@ fn check_network(stage: &Stage, table: &LabelTable) -> Result<(), String> {
         .map_err(|e| format!("network: {e}"))?;
     let unfit = |error| format!("an input of {size:?} voxels does not suit the network: {error}");
     graph.shapes(size).map_err(unfit)?;
+    stage
+        .inference_graph(&graph)
+        .map_err(|e| format!("inference.head = {}: {e}", stage.inference.head))?;
     Ok(())
 }
 
@@ -330,7 +395,7 @@ mod tests {
         for (change, part) in [
             (("from = \"coarse\"", "from = \"fine\""), "is no earlier stage"),
             (("id = \"fine\"", "id = \"coarse\""), "two stages"),
-            (("role = \"segment\"", "role = \"localise\""), "exactly one stage"),
+            (("role = \"segment\"", "role = \"localise\""), "its last stage must"),
             (("window_hu = [-325, 325]", "window_hu = [325, -325]"), "does not rise"),
             (("size = [160, 160, 160]", "size = [4000, 4000, 4000]"), "more than"),
             (

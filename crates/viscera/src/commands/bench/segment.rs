@@ -22,7 +22,7 @@ pub(super) fn run(args: &BenchSegmentArgs, threads: Option<u16>, printer: &Print
         let command = || {
             let mut command = Command::new(&program);
             command.arg("segment").arg(&case.path).arg("--out").arg(out);
-            command.arg("--model").arg(&args.model);
+            command.arg("--model").arg(&args.model).args(["--progress", "none"]);
             if let Some(threads) = threads {
                 command.arg("--threads").arg(threads.to_string());
             }

@@ -1,0 +1,241 @@
+//! What a scan will cost, known from its header: memory, and about how long.
+
+use crate::grid::Grid;
+use crate::prepare::network_error;
+use crate::recipe::{Method, Resample, Stage};
+use crate::window::positions;
+use crate::{PipelineError, Segmenter};
+use viscera_engine::MemoryNeed;
+use viscera_image::{AxisMap, Geometry, Step, Trace};
+use viscera_io::ImageFacts;
+use viscera_net::Graph;
+
+/// The program itself, its threads and its buffers for files, measured on small scans.
+const PROGRAM_BYTES: u64 = 48 << 20;
+/// Multiply-accumulates per multiply-add that the processor could do: what whole networks reach, measured. The forms of
+/// convolution that save multiplications are in it, so it may exceed 1.
+const EFFICIENCY: f64 = 0.8;
+/// Voxels per second and thread of everything outside the networks: reading, turning, deciding, measuring, writing.
+const VOXELS_PER_SECOND: f64 = 14e6;
+/// Share of a scan that is taken to be the region around what an earlier stage finds. For the time alone.
+const REGION_SHARE: f64 = 0.4;
+
+/// What a scan costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Estimate {
+    /// Multiply-accumulates of all networks; of those that look at a region, as much as such regions usually need.
+    pub macs: u64,
+    /// Voxels of the scan.
+    pub voxels: u64,
+    /// Most bytes that the process holds while it segments this scan and no other.
+    pub memory: u64,
+    /// Bytes of the scan before and after: while it waits, and while its label map is written.
+    pub waiting: u64,
+}
+
+/// What one scan costs on so many threads.
+///
+/// Memory is an upper bound as far as it is known: each region is taken to be the whole scan. Intensities that are stored
+/// in 16 bits but need more once they are scaled take twice the room that is counted.
+///
+/// # Errors
+/// [`PipelineError::Network`] for a network that cannot run on its input; [`PipelineError::Image`] for a grid that cannot
+/// be.
+pub fn estimate(segmenter: &Segmenter, scan: &ImageFacts, threads: usize) -> Result<Estimate, PipelineError> {
+    let voxels = scan.geometry.len() as u64;
+    let (mut macs, mut kept, mut passing) = (0u64, 0u64, 0u64);
+    let mut turned = 0;
+    for (stage, network) in segmenter.stages().zip(segmenter.model().networks()) {
+        let map = stage.frame(&scan.geometry)?;
+        if map != AxisMap::IDENTITY {
+            turned = scan.bytes;
+        }
+        let mut trace = Trace::new(scan.geometry.clone());
+        trace.push(Step::Orient(map))?;
+        let work = work(
+            stage,
+            network.graph,
+            trace.current(),
+            network.folds.len() as u64,
+            threads,
+        )?;
+        macs = macs.saturating_add(work.macs);
+        kept = kept.saturating_add(work.kept);
+        passing = passing.max(work.passing);
+    }
+    // The labels of one stage, of all, and on the file's grid.
+    let labels = 3 * voxels;
+    Ok(Estimate {
+        macs,
+        voxels,
+        memory: [PROGRAM_BYTES, kept, scan.bytes, turned, passing, labels]
+            .into_iter()
+            .fold(0, u64::saturating_add),
+        waiting: scan.bytes + voxels,
+    })
+}
+
+/// What a stage's networks cost.
+struct Work {
+    macs: u64,
+    /// Bytes that stay for the next scan: weights, as the model and as the engines have them, and working memory.
+    kept: u64,
+    /// Bytes of input and logits.
+    passing: u64,
+}
+
+fn work(stage: &Stage, graph: &Graph, scan: &Geometry, folds: u64, threads: usize) -> Result<Work, PipelineError> {
+    let failed = |source| network_error(stage, source);
+    let graph = stage.inference_graph(graph).map_err(failed)?;
+    let size = stage.network_size();
+    let need = MemoryNeed::new(&graph, 1, size, threads).map_err(failed)?;
+    let shapes = graph.shapes(size).map_err(failed)?;
+    let channels = graph
+        .outputs
+        .first()
+        .and_then(|o| shapes.nodes.get(o.0))
+        .map_or(0, |s| s.0);
+    let grid = Grid::new(stage, scan)?.shape;
+
+    let mirrors = 1u64 << stage.inference.mirror.len();
+    let each = graph.counts(size).map_err(failed)?.macs.saturating_mul(mirrors * folds);
+    let share = match (&stage.roi, &stage.resample) {
+        (Some(_), Resample::Spacing(_)) => REGION_SHARE,
+        _ => 1.0,
+    };
+    // Input and output of a run, once more as mirrored or summed.
+    let mut passing = values(size, 1 + 2 * channels);
+    let macs = match stage.inference.window {
+        None => each,
+        Some(window) => {
+            let padded: [usize; 3] = std::array::from_fn(|a| grid[a].max(window.patch[a]));
+            let starts = (0..3).map(|a| positions(padded[a], window.patch[a], window.step).len() as u64);
+            let patches = starts.fold(1, u64::saturating_mul);
+            let sums = values([window.patch[0], padded[1], padded[2]], 2 * channels);
+            passing = passing.saturating_add(values(padded, 1)).saturating_add(sums);
+            each.saturating_mul((patches as f64 * share).ceil() as u64)
+        }
+    };
+    passing = passing.saturating_add(values(grid, 1));
+    if let Resample::Spacing(spacing) = &stage.resample
+        && spacing.image.method != Method::AlignCorners
+    {
+        // Before it is resampled, the part is cut out.
+        passing = passing.saturating_add(values(scan.shape, 2));
+    }
+    Ok(Work {
+        macs,
+        kept: ((need.total() + need.weights) as u64).saturating_mul(folds),
+        passing,
+    })
+}
+
+/// Bytes of so many values per voxel.
+fn values(shape: [usize; 3], each: usize) -> u64 {
+    shape.iter().fold(4 * each as u64, |n, &e| n.saturating_mul(e as u64))
+}
+
+impl Estimate {
+    /// About how many seconds it takes on a processor that does `peak_gflops` thousand million operations a second (two per
+    /// multiply-add) on `threads` threads. Good to a factor of two or so; the first finished scan tells more.
+    #[must_use]
+    pub fn seconds(&self, peak_gflops: f64, threads: usize) -> f64 {
+        let networks = self.macs as f64 / (peak_gflops * 0.5e9 * EFFICIENCY).max(1.0);
+        networks + self.voxels as f64 / (VOXELS_PER_SECOND * threads as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Model, Recipe, SegmentOptions, Tta};
+    use std::collections::BTreeMap;
+    use viscera_net::Weights;
+
+    const PATCH: [usize; 3] = [16, 24, 32];
+
+    fn facts(shape: [usize; 3], spacing: f64) -> ImageFacts {
+        let geometry = Geometry::ras(shape, [spacing; 3]);
+        let bytes = 2 * geometry.len() as u64;
+        ImageFacts { geometry, bytes }
+    }
+
+    /// A small network at 2 mm, by a sliding window.
+    fn sliding(options: &SegmentOptions) -> Segmenter {
+        let text = "
+[recipe]
+name = 'small'
+labels = 'flare13'
+modality = 'ct'
+
+[[stage]]
+id = 'organs'
+role = 'segment'
+orient = 'RAS'
+resample = { spacing_mm = [2, 2, 2], image = { method = 'align_corners', order = 1 }, logits = { method = 'align_corners', order = 1 } }
+normalise = { channels = [{ scheme = 'fixed', window = [-325, 325], mean = 0, std = 100 }] }
+inference = { mode = 'sliding_window', activation = 'softmax', window = { patch = [16, 24, 32], step = 0.5, weights = 'gaussian' } }
+[stage.network]
+arch = 'plain_unet'
+features = [4, 8]
+kernels = [[3, 3, 3], [3, 3, 3]]
+strides = [[1, 1, 1], [2, 2, 2]]
+depths = [1, 1]
+decoder_depths = [1]
+conv_bias = true
+norm_eps = 1e-5
+norm_affine = true
+slope = 0.01
+dropout = 0.0
+deep_supervision = false
+";
+        let recipe = Recipe::parse(text, "small").unwrap();
+        let labels = recipe.label_table().unwrap();
+        let graph = recipe.stages[0].network.graph(1, 14).unwrap();
+        let weights = BTreeMap::from([("organs".to_owned(), Weights::init(&graph, 1))]);
+        let model = Model::new("small", recipe, labels, weights, "", serde_json::Value::Null).unwrap();
+        Segmenter::new(model, options).unwrap()
+    }
+
+    #[test]
+    fn every_patch_every_mirror_counts() {
+        let segmenter = sliding(&SegmentOptions::default());
+        let once = segmenter
+            .model()
+            .network(None)
+            .unwrap()
+            .graph
+            .counts(PATCH)
+            .unwrap()
+            .macs;
+        let macs = |segmenter: &Segmenter, shape, spacing| estimate(segmenter, &facts(shape, spacing), 2).unwrap().macs;
+        // Smaller than a patch; then 32 × 48 × 64 voxels at 2 mm, with patches half over each other: 3 per axis.
+        assert_eq!(macs(&segmenter, [5, 6, 7], 2.0), once);
+        assert_eq!(macs(&segmenter, [32, 48, 64], 2.0), 27 * once);
+        assert_eq!(macs(&segmenter, [64, 96, 128], 1.0), 27 * once);
+        let options = SegmentOptions {
+            tta: Some(Tta::Mirror),
+            step_size: Some(1.0),
+            ..SegmentOptions::default()
+        };
+        assert_eq!(macs(&sliding(&options), [32, 48, 64], 2.0), 8 * 8 * once);
+    }
+
+    #[test]
+    fn memory_grows_with_the_scan_and_with_what_turns_it() {
+        let segmenter = sliding(&SegmentOptions::default());
+        let small = facts([50, 100, 100], 2.0);
+        let need = |facts: &ImageFacts, threads| estimate(&segmenter, facts, threads).unwrap();
+        let mut turned = small.clone();
+        turned.geometry.direction[2] = [-1.0, 0.0, 0.0];
+        assert_eq!(need(&turned, 1).memory - need(&small, 1).memory, small.bytes);
+        let long = facts([100, 100, 100], 2.0);
+        // The scan, three label maps and the network's input grow; the window's sums do not.
+        let more = 500_000 * (2 + 3 + 4 + 4);
+        assert_eq!(need(&long, 1).memory - need(&small, 1).memory, more);
+        assert_eq!(need(&small, 1).waiting, 500_000 * 3);
+        assert!(need(&small, 8).memory > need(&small, 1).memory);
+        let quick = need(&small, 2);
+        assert!(quick.seconds(100.0, 2) > quick.seconds(200.0, 2) && quick.seconds(1e9, 2) > 0.0);
+    }
+}
