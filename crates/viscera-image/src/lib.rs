@@ -10,6 +10,7 @@ mod geometry;
 mod intensity;
 mod label_boxes;
 mod labels;
+pub mod morphology;
 mod orient;
 pub mod phantom;
 mod resample;

@@ -11,6 +11,8 @@ const SAMPLE: usize = 1 << 22;
 const LEAST_RANGE: f64 = 60.0;
 /// Highest 99.5th percentile in HU. Bone ends near 2000, and metal fills less than a two-hundredth of any scan.
 const HIGHEST: f64 = 4100.0;
+/// What lies below is padding, not air.
+const AIR: f64 = -1200.0;
 /// Least share of voxels below −30 HU (fat, lung, air), even in a scan cut tightly around the patient.
 const LEAST_DARK: f64 = 0.002;
 /// Least share of voxels between −30 and 300 HU (soft tissue, with or without contrast).
@@ -35,16 +37,15 @@ pub fn not_hounsfield<T: Intensity>(voxels: &[T]) -> Result<Option<String>, Imag
     if high > HIGHEST {
         return Ok(Some(format!("0.5 % of them exceed {high:.0}, far above bone")));
     }
-    // Bins: below −30, −30 to 300.
-    let counts = histogram(&sample, -30.0, 300.0, 1)?;
+    let between = |low, high| -> Result<u64, ImageError> { Ok(histogram(&sample, low, high, 1)?.counts.iter().sum()) };
     let share = |n: u64| n as f64 / sample.len() as f64;
-    if share(counts.below) < LEAST_DARK {
+    if share(between(AIR, -30.0)?) < LEAST_DARK {
         return Ok(Some(format!(
             "hardly any lies below −30, where a CT has air (−1000) and fat (−100); 99 % lie between {low:.0} and \
              {high:.0}. If it is a CT, its slope and intercept were lost (often −1024)"
         )));
     }
-    if share(counts.counts.iter().sum()) < LEAST_SOFT {
+    if share(between(-30.0, 300.0)?) < LEAST_SOFT {
         return Ok(Some(
             "hardly any lies between −30 and 300, where a CT has soft tissue".to_owned(),
         ));
@@ -87,6 +88,11 @@ mod tests {
             (
                 "lost intercept",
                 spread(&[(0.0, 30.0, 400), (900.0, 1100.0, 600)]),
+                "slope and intercept",
+            ),
+            (
+                "lost intercept beside padding",
+                spread(&[(-2000.0, -2000.0, 300), (0.0, 30.0, 400), (900.0, 1100.0, 600)]),
                 "slope and intercept",
             ),
             ("noise", spread(&[(-32768.0, 32767.0, 1000)]), "far above bone"),

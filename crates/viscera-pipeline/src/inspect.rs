@@ -1,10 +1,10 @@
 //! What can be said of a file without segmenting it.
 
 use crate::job::GridFacts;
-use crate::{PipelineError, Warning, Warnings, not_hounsfield};
+use crate::{PipelineError, Warning, Warnings, lie_of_body, not_hounsfield};
 use serde::Serialize;
 use std::path::Path;
-use viscera_image::{Histogram, Intensity, histogram, moments, percentiles};
+use viscera_image::{Histogram, Intensity, Volume, histogram, moments, percentiles};
 use viscera_io::{Image, ReadOptions, read_image};
 
 /// Range and bins of the histogram in HU.
@@ -42,19 +42,21 @@ pub fn inspect(path: &Path, volume: Option<usize>) -> Result<Inspection, Pipelin
         .for_each(|w| warnings.push(Warning::Source(w)));
     let geometry = GridFacts::new(scan.image.geometry());
     match &scan.image {
-        Image::I16(volume) => look("int16", geometry, volume.data(), warnings),
-        Image::F32(volume) => look("float32", geometry, volume.data(), warnings),
+        Image::I16(volume) => look("int16", geometry, volume, warnings),
+        Image::F32(volume) => look("float32", geometry, volume, warnings),
     }
 }
 
 fn look<T: Intensity>(
     voxels: &'static str,
     geometry: GridFacts,
-    data: &[T],
+    scan: &Volume<T>,
     mut warnings: Warnings,
 ) -> Result<Inspection, PipelineError> {
-    if let Some(reason) = not_hounsfield(data)? {
-        warnings.push(Warning::NotHounsfield { reason });
+    let data = scan.data();
+    match not_hounsfield(data)? {
+        Some(reason) => warnings.push(Warning::NotHounsfield { reason }),
+        None => lie_of_body(scan)?.warn(&mut warnings),
     }
     let moments = moments(data);
     Ok(Inspection {

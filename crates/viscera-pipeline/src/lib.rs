@@ -1,6 +1,7 @@
 //! From a CT to organ masks: recipes, stages, post-processing, report.
 
 pub mod batch;
+mod body;
 mod check;
 mod confidence;
 mod crop;
@@ -33,6 +34,7 @@ mod warning;
 mod watch;
 mod window;
 
+pub use body::{Lie, lie_of_body};
 pub use check::not_hounsfield;
 pub use confidence::{Confidence, ConfidenceMeter};
 pub use decide::Decision;
@@ -47,7 +49,7 @@ pub use normalise::normalise;
 pub use outputs::{LabelFormat, MeshFormat, Outputs, surface, write_statistics};
 pub use phantoms::{PhantomSet, phantom_config};
 pub use plausibility::look_over;
-pub use postprocess::{Pieces, Removed, clean};
+pub use postprocess::{Removed, clean};
 pub use predict::{Predictor, Reader};
 pub use prepare::{NetworkInput, Oriented};
 pub use probability::{ProbabilityKind, ProbabilityMap};
@@ -56,7 +58,7 @@ pub use restore::Enlarger;
 pub use segmenter::{Report, RoiReport, SegmentOptions, Segmentation, Segmenter, StepTime, Tta};
 pub use slab::Slab;
 pub use source::SourceFile;
-pub use statistics::{Organ, measure};
+pub use statistics::{Organ, Side, measure};
 pub use viscera_net::Storage;
-pub use warning::{Warning, Warnings};
+pub use warning::{Direction, Severity, Warning, Warnings};
 pub use watch::{Progress, Watch};

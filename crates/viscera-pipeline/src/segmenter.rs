@@ -1,5 +1,6 @@
 //! The whole way from a scan to its label map.
 
+use crate::body::lie_of_body;
 use crate::confidence::{Confidence, ConfidenceMeter, Kind};
 use crate::decide::Decision;
 use crate::localise::Localised;
@@ -248,13 +249,12 @@ impl Segmenter {
         };
         let oriented = Oriented::new(scan, first.stage.frame(scan.geometry())?)?;
         clock.step("orient");
-        if self.model.recipe().recipe.modality == Modality::Ct
-            && let Some(reason) = not_hounsfield(oriented.volume().data())?
-        {
-            if !self.options.allow_non_hu {
-                return Err(PipelineError::NotHounsfield { reason });
+        if self.model.recipe().recipe.modality == Modality::Ct {
+            match not_hounsfield(oriented.volume().data())? {
+                Some(reason) if !self.options.allow_non_hu => return Err(PipelineError::NotHounsfield { reason }),
+                Some(reason) => warnings.push(Warning::NotHounsfield { reason }),
+                None => lie_of_body(oriented.volume())?.warn(&mut warnings),
             }
-            warnings.push(Warning::NotHounsfield { reason });
         }
         clock.step("check");
 

@@ -3,7 +3,7 @@
 use crate::PipelineError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use viscera_image::{Geometry, ImageError, Intensity, LabelMap, LabelTable, Volume};
+use viscera_image::{Geometry, ImageError, Intensity, LabelMap, LabelTable, Volume, components};
 
 /// Measures of one organ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,12 +24,51 @@ pub struct Organ {
     pub centroid_mm: Option<[f64; 3]>,
     /// Whether it reaches the outermost voxels of the scan, so that more of it may lie outside.
     pub touches_border: bool,
+    /// Which sides of the scan it reaches.
+    pub borders: Vec<Side>,
+    /// How many pieces it has (26 neighbours).
+    pub components: usize,
+    /// The largest piece's share of its voxels; `None` when it was not found.
+    pub largest_share: Option<f64>,
     /// Mean probability of the class over the voxels that its network gave to it, 0 to 1; on the network's grid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
     /// Mean entropy there, from 0 (certain) to 1 (no idea).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entropy: Option<f64>,
+}
+
+/// A side of the patient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The patient's right.
+    Right,
+    /// The patient's left.
+    Left,
+    /// Front.
+    Anterior,
+    /// Back.
+    Posterior,
+    /// Head.
+    Superior,
+    /// Feet.
+    Inferior,
+}
+
+impl Side {
+    /// The sides that the first and the last slice across an axis of a grid face, for axes at any angle the nearest ones.
+    fn of_axis(grid: &Geometry, axis: usize) -> [Self; 2] {
+        const SIDES: [[Side; 2]; 3] = [
+            [Side::Left, Side::Right],
+            [Side::Posterior, Side::Anterior],
+            [Side::Inferior, Side::Superior],
+        ];
+        let along = grid.direction[axis];
+        let world = (0..3).fold(0, |best, w| if along[w].abs() > along[best].abs() { w } else { best });
+        let [low, high] = SIDES[world];
+        if along[world] < 0.0 { [high, low] } else { [low, high] }
+    }
 }
 
 /// Sums over the voxels of one label.
@@ -39,7 +78,8 @@ struct Sums {
     hu: f64,
     squares: f64,
     index: [u64; 3],
-    border: bool,
+    /// Whether the first and the last slice across each axis are reached.
+    border: [[bool; 2]; 3],
 }
 
 impl Sums {
@@ -50,13 +90,21 @@ impl Sums {
         for (sum, part) in self.index.iter_mut().zip(other.index) {
             *sum += part;
         }
-        self.border |= other.border;
+        for (all, part) in self.border.iter_mut().zip(other.border) {
+            *all = [all[0] | part[0], all[1] | part[1]];
+        }
     }
 
-    fn organ(&self, id: u8, name: &str, grid: &Geometry) -> Organ {
+    /// `pieces` are the voxels of its components.
+    fn organ(&self, id: u8, name: &str, grid: &Geometry, pieces: &[usize]) -> Organ {
         let n = self.voxels as f64;
         let found = self.voxels > 0;
         let mean = self.hu / n;
+        let mut borders: Vec<Side> = (0..3)
+            .flat_map(|a| Side::of_axis(grid, a).into_iter().zip(self.border[a]))
+            .filter_map(|(side, reached)| reached.then_some(side))
+            .collect();
+        borders.sort_unstable();
         Organ {
             id,
             name: name.to_owned(),
@@ -65,7 +113,10 @@ impl Sums {
             mean_hu: found.then_some(mean),
             std_hu: found.then(|| (self.squares / n - mean * mean).max(0.0).sqrt()),
             centroid_mm: found.then(|| grid.world_of(self.index.map(|sum| sum as f64 / n))),
-            touches_border: self.border,
+            touches_border: !borders.is_empty(),
+            borders,
+            components: pieces.len(),
+            largest_share: pieces.iter().max().map(|&voxels| voxels as f64 / n),
             confidence: None,
             entropy: None,
         }
@@ -77,7 +128,8 @@ impl Sums {
 /// Sums are taken slice by slice and joined in order: the same bits for any number of threads.
 ///
 /// # Errors
-/// [`ImageError::GridMismatch`] when scan and label map have different shapes.
+/// [`ImageError::GridMismatch`] when scan and label map have different shapes; [`ImageError::BadGeometry`] for a grid of 2³²
+/// voxels or more.
 pub fn measure<T: Intensity>(
     scan: &Volume<T>,
     labels: &LabelMap,
@@ -99,7 +151,7 @@ pub fn measure<T: Intensity>(
         .map(|(z, (labels, values))| {
             let mut sums = vec![Sums::default(); 256];
             for (y, (labels, values)) in labels.chunks_exact(nx).zip(values.chunks_exact(nx)).enumerate() {
-                let edge = z == 0 || z + 1 == nz || y == 0 || y + 1 == ny;
+                let edges = [[z == 0, z + 1 == nz], [y == 0, y + 1 == ny]];
                 for (x, (&label, value)) in labels.iter().zip(values).enumerate() {
                     if label == 0 {
                         continue;
@@ -110,7 +162,7 @@ pub fn measure<T: Intensity>(
                         hu,
                         squares: hu * hu,
                         index: [z as u64, y as u64, x as u64],
-                        border: edge || x == 0 || x + 1 == nx,
+                        border: [edges[0], edges[1], [x == 0, x + 1 == nx]],
                     });
                 }
             }
@@ -123,16 +175,19 @@ pub fn measure<T: Intensity>(
             sum.add(part);
         }
     }
-    let organs = table
-        .entries()
-        .iter()
-        .map(|e| total[usize::from(e.id)].organ(e.id, &e.name, labels.geometry()));
+    let found = components(labels)?;
+    let organs = table.entries().iter().map(|e| {
+        let pieces = found.list().iter().filter(|c| c.label == e.id);
+        let pieces: Vec<usize> = pieces.map(|c| c.voxels).collect();
+        total[usize::from(e.id)].organ(e.id, &e.name, labels.geometry(), &pieces)
+    });
     Ok(organs.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use viscera_image::AxisMap;
 
     #[test]
     fn measures_are_those_of_the_voxels() {
@@ -156,5 +211,25 @@ mod tests {
         assert_eq!(liver.centroid_mm, Some([11.5, 1.0, 2.0]));
         assert!(!liver.touches_border && organs[2].touches_border);
         assert_eq!((organs[1].voxels, organs[1].mean_hu), (0, None));
+        assert_eq!((organs[1].components, organs[1].largest_share), (0, None));
+        assert_eq!((liver.components, liver.largest_share), (1, Some(1.0)));
+    }
+
+    #[test]
+    fn sides_are_the_patients_whatever_the_file() {
+        // Spleen at the feet and at the right; two pieces of three and one voxels.
+        let grid = Geometry::ras([4, 5, 6], [1.0; 3]);
+        let mut labels = Volume::filled(grid, 0u8).unwrap();
+        for index in [[0, 2, 3], [1, 2, 3], [0, 2, 2], [2, 2, 5]] {
+            let at = labels.offset(index);
+            labels.data_mut()[at] = 3;
+        }
+        for map in AxisMap::all() {
+            let labels = map.apply(&labels);
+            let scan = labels.map(i16::from);
+            let spleen = measure(&scan, &labels, &LabelTable::flare13()).unwrap().remove(2);
+            assert_eq!(spleen.borders, [Side::Right, Side::Inferior], "{map:?}");
+            assert_eq!((spleen.components, spleen.largest_share), (2, Some(0.75)));
+        }
     }
 }

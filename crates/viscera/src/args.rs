@@ -120,6 +120,10 @@ pub(crate) struct SegmentArgs {
     #[arg(long)]
     pub(crate) fail_fast: bool,
 
+    /// End with exit code 1 when a warning puts masks in doubt; they are written all the same.
+    #[arg(long)]
+    pub(crate) fail_on_qc: bool,
+
     /// Most memory, such as 2G or 1500M; scans that need more are refused before they are read.
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub(crate) max_memory: Option<u64>,

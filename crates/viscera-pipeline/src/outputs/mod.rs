@@ -103,10 +103,10 @@ impl<'a> CaseFiles<'a> {
         }
         if self.outputs.preview {
             let name = format!("{}.png", self.case);
-            let organs = &result.report.organs;
+            let (organs, warnings) = (&result.report.organs, &result.report.warnings);
             let picture = match &scan.image {
-                Image::I16(v) => preview(v, &result.labels, &result.table, organs, title),
-                Image::F32(v) => preview(v, &result.labels, &result.table, organs, title),
+                Image::I16(v) => preview(v, &result.labels, &result.table, organs, warnings, title),
+                Image::F32(v) => preview(v, &result.labels, &result.table, organs, warnings, title),
             }?;
             write_png(&self.path(&name), picture.width, picture.height, &picture.rgb)?;
             written.push(name);

@@ -99,6 +99,11 @@ mod tests {
             std_hu: None,
             centroid_mm: None,
             touches_border,
+            borders: Vec::new(),
+            components: 1,
+            largest_share: None,
+            confidence: None,
+            entropy: None,
         };
         let organs = [
             organ("liver", 1234.567_891_2, Some(98.7654), true),

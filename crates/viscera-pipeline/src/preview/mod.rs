@@ -12,8 +12,8 @@ mod slices;
 pub use canvas::Picture;
 pub use cut::{Cut, Plane};
 
-use crate::PipelineError;
 use crate::statistics::Organ;
+use crate::{PipelineError, Severity, Warning, Warnings};
 use canvas::{Align, CHAR_HEIGHT, Canvas};
 use panel::Panel;
 use slices::{Best, RasView};
@@ -33,7 +33,8 @@ const DIM: [u8; 3] = [130, 130, 130];
 
 /// Draws a scan with its label map.
 ///
-/// `organs` are the classes of the legend, with colours from `table`; `title` stands at the top, plain or Latin-1 text.
+/// `organs` are the classes of the legend, with colours from `table`; those that `warnings` speak of stand in yellow or red
+/// there, and the warnings' codes below. `title` stands at the top, plain or Latin-1 text.
 ///
 /// # Errors
 /// [`ImageError::GridMismatch`] when scan and label map have different shapes.
@@ -42,6 +43,7 @@ pub fn preview<T: Intensity>(
     labels: &LabelMap,
     table: &LabelTable,
     organs: &[Organ],
+    warnings: &Warnings,
     title: &str,
 ) -> Result<Picture, PipelineError> {
     if scan.shape() != labels.shape() {
@@ -62,7 +64,8 @@ pub fn preview<T: Intensity>(
 
     let top = GAP + CHAR_HEIGHT + GAP;
     let tallest = panels.iter().map(|p| p.height).max().unwrap_or(0);
-    let legend_height = ROW * (organs.len() + 1);
+    let doubts: Vec<&Warning> = warnings.list().iter().filter(|w| w.is_quality()).collect();
+    let legend_height = ROW * (organs.len() + 2 + doubts.len());
     let height = top + (CHAR_HEIGHT + 4 + tallest).max(legend_height) + GAP + CHAR_HEIGHT + GAP;
     let slices_width: usize = panels.iter().map(|p| p.width + GAP).sum();
     let mut canvas = Canvas::new(GAP + slices_width + LEGEND_WIDTH + GAP, height);
@@ -75,7 +78,12 @@ pub fn preview<T: Intensity>(
         panel.draw(&mut canvas, [left, top], scan, labels, table, &view, best.slices);
         left += panel.width + GAP;
     }
-    legend(&mut canvas, left + GAP, top, table, organs);
+    legend(&mut canvas, left + GAP, top, table, organs, warnings);
+    for (i, warning) in doubts.iter().enumerate() {
+        let y = top + ROW * (organs.len() + 2 + i);
+        let text = format!("! {}", warning.code().replace('-', " "));
+        canvas.text(left + GAP, y, &text, colour(Some(warning.severity())), Align::Left);
+    }
     let foot = "Window 40/400 HU. Patient's right is on the left. For research, not for diagnosis.";
     canvas.text(GAP, height - GAP - CHAR_HEIGHT, foot, DIM, Align::Left);
     Ok(canvas.into_picture())
@@ -88,7 +96,16 @@ fn scale([z, y, x]: [f64; 3]) -> f64 {
     width.min(height)
 }
 
-fn legend(canvas: &mut Canvas, left: usize, top: usize, table: &LabelTable, organs: &[Organ]) {
+/// The colour of text about something in doubt.
+fn colour(severity: Option<Severity>) -> [u8; 3] {
+    match severity {
+        Some(Severity::Error) => [255, 80, 70],
+        Some(Severity::Warning) => [255, 200, 60],
+        Some(Severity::Note) | None => BRIGHT,
+    }
+}
+
+fn legend(canvas: &mut Canvas, left: usize, top: usize, table: &LabelTable, organs: &[Organ], warnings: &Warnings) {
     let right = left + LEGEND_WIDTH - GAP;
     canvas.text(right, top, "ml", DIM, Align::Right);
     for (i, organ) in organs.iter().enumerate() {
@@ -100,7 +117,10 @@ fn legend(canvas: &mut Canvas, left: usize, top: usize, table: &LabelTable, orga
         } else {
             canvas.frame([left, y + 1], [14, 14], DIM);
         }
-        let colour = if found { BRIGHT } else { DIM };
+        let colour = match warnings.of_organ(&organ.name) {
+            None if !found => DIM,
+            severity => colour(severity),
+        };
         let mut name = organ.name.replace('_', " ");
         if organ.touches_border {
             name.push_str(" *");
@@ -147,7 +167,11 @@ mod tests {
         let (scan, labels) = (map.apply(&scan), map.apply(&labels));
         let table = LabelTable::flare13();
         let organs = crate::statistics::measure(&scan, &labels, &table).unwrap();
-        let picture = preview(&scan, &labels, &table, &organs, "test").unwrap();
+        let mut warnings = Warnings::default();
+        warnings.push(Warning::ImplausibleVolume {
+            organs: vec!["spleen".to_owned()],
+        });
+        let picture = preview(&scan, &labels, &table, &organs, &warnings, "test").unwrap();
         let width = panel_width();
         (picture, width)
     }
@@ -191,6 +215,18 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn organs_in_doubt_stand_in_yellow() {
+        let (picture, _) = picture(AxisMap::IDENTITY);
+        let rows = |y: usize| (0..picture.width).any(|x| picture.pixel(x, y) == colour(Some(Severity::Warning)));
+        let top = GAP + CHAR_HEIGHT + GAP;
+        // The third organ, and the warning below all of them.
+        let yellow: Vec<bool> = (1..=15)
+            .map(|i| (0..CHAR_HEIGHT).any(|y| rows(top + ROW * i + y)))
+            .collect();
+        assert_eq!((1..=15).filter(|i| yellow[i - 1]).collect::<Vec<_>>(), [3, 15]);
     }
 
     #[test]

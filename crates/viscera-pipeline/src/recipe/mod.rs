@@ -9,6 +9,7 @@ mod inference;
 mod network;
 mod page;
 mod parse;
+mod postprocess;
 mod schema;
 mod stage;
 mod supported;
@@ -22,7 +23,8 @@ pub use grid::{
 };
 pub use inference::{Activation, Average, Inference, Mode, PatchWeights, Restore, SlidingWindow};
 pub use network::{NetworkSpec, UnetPlan};
-pub use stage::{Crop, Keep, Orient, PostRule, RoiSpec, Role, Stage};
+pub use postprocess::{ClassList, Far, PostRule};
+pub use stage::{Crop, Orient, RoiSpec, Role, Stage};
 pub use training::{
     AdamSettings, Augment, Axis, Chance, LossSettings, Mirror, OptimizerSettings, Profile, Schedule, Supervision,
     TrainingSettings,

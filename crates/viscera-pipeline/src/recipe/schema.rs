@@ -1,6 +1,6 @@
 //! The JSON schema of recipes, for editors and for people who write them.
 
-use super::{Keep, Recipe, StageClasses};
+use super::{ClassList, Recipe, StageClasses};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -45,9 +45,9 @@ impl JsonSchema for StageClasses {
     }
 }
 
-impl JsonSchema for Keep {
+impl JsonSchema for ClassList {
     fn schema_name() -> Cow<'static, str> {
-        "Keep".into()
+        "ClassList".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         words_or_names(&["all"])

@@ -1,8 +1,8 @@
 //! One stage of a recipe: what its network sees, what it is, how its answer is read.
 
-use super::{Inference, NetworkSpec, Normalise, Resample, StageClasses};
+use super::{Inference, NetworkSpec, Normalise, PostRule, Resample, StageClasses};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 /// A `[[stage]]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -96,70 +96,4 @@ pub struct RoiSpec {
     pub from: String,
     /// Growth on each side in mm, `[z, y, x]`.
     pub margin_mm: [f64; 3],
-}
-
-/// A rule on the connected components (26 neighbours) of a label map.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PostRule {
-    /// StageClasses of which only the largest component stays.
-    pub keep_largest: Keep,
-    /// That component goes too unless it is larger than this, in mm³ of the real spacing.
-    #[serde(default)]
-    pub min_volume_mm3: f64,
-}
-
-/// StageClasses that a rule speaks of: `"all"` or a list of names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Keep {
-    /// Every class.
-    All,
-    /// The classes named.
-    Named(Vec<String>),
-}
-
-impl Keep {
-    /// Whether a class is meant.
-    #[must_use]
-    pub fn contains(&self, name: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Named(names) => names.iter().any(|n| n == name),
-        }
-    }
-}
-
-impl Serialize for Keep {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::All => serializer.serialize_str("all"),
-            Self::Named(names) => names.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Keep {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Keep;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("\"all\" or a list of class names")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Keep, E> {
-                match text {
-                    "all" => Ok(Keep::All),
-                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
-                }
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Keep, A::Error> {
-                let mut names = Vec::new();
-                while let Some(name) = seq.next_element()? {
-                    names.push(name);
-                }
-                Ok(Keep::Named(names))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
 }

@@ -1,8 +1,8 @@
 //! Values of a recipe that parse but cannot be.
 
 use super::{
-    Activation, Average, ChannelRule, Crop, Inference, Keep, Method, Mode, NetworkSpec, Normalise, OptimizerSettings,
-    Recipe, Resample, Role, Schedule, SeparateZ, Stage, StageClasses, TrainingSettings,
+    Activation, Average, ChannelRule, Crop, Inference, Method, Mode, NetworkSpec, Normalise, OptimizerSettings, Recipe,
+    Resample, Role, Schedule, SeparateZ, Stage, StageClasses, TrainingSettings,
 };
 use crate::PipelineError;
 use std::collections::BTreeSet;
@@ -107,16 +107,7 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
         return Err("resample.spacing_mm needs inference.mode = \"sliding_window\"".to_owned());
     }
     check_network(stage, &classes)?;
-    for rule in &stage.postprocess {
-        if let Keep::Named(names) = &rule.keep_largest
-            && let Some(unknown) = names.iter().find(|n| classes.by_name(n).is_none())
-        {
-            return Err(format!("keep_largest: \"{unknown}\" is no class of {}", table.name()));
-        }
-        if !(rule.min_volume_mm3 >= 0.0 && rule.min_volume_mm3.is_finite()) {
-            return Err(format!("min_volume_mm3 = {} is not a volume", rule.min_volume_mm3));
-        }
-    }
+    stage.postprocess.iter().try_for_each(|rule| rule.check(&classes))?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The lines of `--progress json`.
 
 use serde::Serialize;
-use viscera_pipeline::ModelFacts;
+use viscera_pipeline::{ModelFacts, Severity};
 
 /// One line: an object whose key `event` says what it is. docs/batch.md describes them for users.
 #[derive(Debug, Serialize)]
@@ -32,6 +32,8 @@ pub(super) enum Line<'a> {
     Warning {
         case: &'a str,
         code: &'a str,
+        severity: Severity,
+        organs: Vec<&'a str>,
         message: String,
     },
     CaseFinished {

@@ -84,6 +84,11 @@ pub(super) fn run(args: SegmentArgs, printer: &Printer) -> anyhow::Result<Outcom
         return Err(run.failed.remove(0).error);
     }
     run.print(printer)?;
+    let doubtful = run.cases.iter().filter(|c| c.is_in_doubt()).count();
+    if args.fail_on_qc && doubtful > 0 {
+        printer.note(format!("{doubtful} of {} scans have masks in doubt", run.cases.len()));
+        return Ok(Outcome::FailedCases);
+    }
     Ok(if run.failed.is_empty() {
         Outcome::Done
     } else {

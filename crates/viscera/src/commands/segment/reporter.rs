@@ -28,6 +28,14 @@ pub(super) struct Done {
     manifest: serde_json::Value,
 }
 
+impl Done {
+    /// Whether a warning puts its masks in doubt. A stored manifest is only known by its content.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        let warnings = self.manifest["warnings"].as_array();
+        warnings.is_some_and(|all| all.iter().any(|w| w["severity"] != "note"))
+    }
+}
+
 /// A case that could not be segmented.
 #[derive(Debug, Serialize)]
 pub(super) struct Failure {
@@ -163,6 +171,8 @@ impl<'a> Reporter<'a> {
                     self.line(&Line::Warning {
                         case: &manifest.case,
                         code: warning.code(),
+                        severity: warning.severity(),
+                        organs: warning.organs(),
                         message: warning.to_string(),
                     });
                 }
