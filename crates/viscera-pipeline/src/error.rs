@@ -81,8 +81,8 @@ pub enum PipelineError {
         /// Why.
         source: NetError,
     },
-    /// The label map would replace the scan it was made from.
-    #[error("the label map would replace the scan itself: {path}", path = path.display())]
+    /// An output would replace the scan it was made from.
+    #[error("the output would replace the scan itself: {path}", path = path.display())]
     WouldOverwrite {
         /// The file.
         path: PathBuf,

@@ -30,9 +30,14 @@ pub fn surface(map: &LabelMap, region: &Box3, class: &LabelEntry) -> Mesh {
         field = Field::of_mask(map, region, class.id, [1; 3]);
         shape = place(march(&field), &field, grid);
     }
+    let reach = 0.45 * grid.spacing.iter().fold(f64::INFINITY, |a, &b| a.min(b));
+    let rough = shape.points.clone();
     smooth::taubin(&mut shape);
-    let reach = grid.spacing.iter().fold(f64::INFINITY, |a, &b| a.min(b));
-    smooth::match_volume(&mut shape, wanted, 0.45 * reach);
+    if !smooth::match_volume(&mut shape, wanted, reach) {
+        // Specks of single voxels, which smoothing makes too small.
+        shape.points = rough;
+        smooth::match_volume(&mut shape, wanted, reach);
+    }
     // To LPS, which is a rotation of RAS: triangles keep their side.
     let middle = shape.middle;
     let point = |[r, a, s]: [f64; 3]| [-(r + middle[0]) as f32, -(a + middle[1]) as f32, (s + middle[2]) as f32];

@@ -72,11 +72,15 @@ pub(super) fn volume(shape: &Shape) -> f64 {
     six / 6.0
 }
 
-/// Moves all points along their normals, by at most `reach` mm, until the enclosed volume is `wanted`.
-pub(super) fn match_volume(shape: &mut Shape, wanted: f64, reach: f64) {
+/// Moves all points along their normals, by at most `reach` mm, until the enclosed volume is `wanted`. Gives whether it
+/// came to that.
+pub(super) fn match_volume(shape: &mut Shape, wanted: f64, reach: f64) -> bool {
     let mut total = 0.0f64;
-    for _ in 0..8 {
+    for _ in 0..10 {
         let missing = wanted - volume(shape);
+        if missing.abs() <= 1e-4 * wanted {
+            return true;
+        }
         let mut normals = vec![[0.0; 3]; shape.points.len()];
         let mut area = 0.0;
         for &t in &shape.triangles {
@@ -86,8 +90,8 @@ pub(super) fn match_volume(shape: &mut Shape, wanted: f64, reach: f64) {
                 normals[i as usize].iter_mut().zip(n).for_each(|(s, n)| *s += n);
             }
         }
-        if missing.abs() <= 1e-4 * wanted || area <= 0.0 {
-            return;
+        if area <= 0.0 {
+            break;
         }
         let step = (missing / area).clamp(-reach - total, reach - total);
         total += step;
@@ -98,4 +102,5 @@ pub(super) fn match_volume(shape: &mut Shape, wanted: f64, reach: f64) {
             }
         }
     }
+    (wanted - volume(shape)).abs() <= 1e-2 * wanted
 }
