@@ -5,6 +5,7 @@
 
 mod grid;
 mod inference;
+mod loss;
 mod network;
 mod parse;
 mod stage;
@@ -16,11 +17,11 @@ pub use grid::{
     ChannelRule, FixedSize, Interpolation, Method, Normalise, Resample, SeparateZ, SpacingGrid, WindowZScore, ZScore,
 };
 pub use inference::{Activation, Inference, Mode, PatchWeights, SlidingWindow};
+pub use loss::{ChannelLoss, Formula, LossSettings, LossTerm, Partial, SoftmaxLoss, Stream};
 pub use network::{NetworkSpec, UnetPlan};
 pub use stage::{Crop, Keep, Orient, PostRule, RoiSpec, Role, Stage};
 pub use training::{
-    AdamSettings, Augment, Axis, Chance, LossSettings, Mirror, OptimizerSettings, Profile, Schedule, Supervision,
-    TrainingSettings,
+    AdamSettings, Augment, Axis, Chance, Mirror, OptimizerSettings, Profile, Schedule, Supervision, TrainingSettings,
 };
 
 use crate::PipelineError;
