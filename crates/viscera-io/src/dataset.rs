@@ -1,13 +1,17 @@
-//! Raw data-set folders of nnU-Net (version 2, and version 1's `dataset.json`), and which classes each case annotates.
+//! Data sets, and which classes each case annotates: raw folders of nnU-Net (version 2, and version 1's `dataset.json`),
+//! and those of `layout.rs`.
 //!
-//! A data set is a folder with `dataset.json`, images `imagesTr/CASE_0000.nii.gz`, label maps `labelsTr/CASE.nii.gz`, and
+//! A raw folder is one with `dataset.json`, images `imagesTr/CASE_0000.nii.gz`, label maps `labelsTr/CASE.nii.gz`, and
 //! the like with `Ts` for tests. `annotations.json` beside it is ours:
-//! `{"default": ["liver", …] or "all", "cases": {"CASE": ["spleen"] or "all" or []}}`. Without it, every case annotates all.
+//! `{"default": ["liver", …] or "all", "cases": {"CASE": ["spleen"] or "all" or []}, "pseudo": ["CASE", …]}`, the last for
+//! label maps that a network made. Without it, every case annotates all.
 
+use crate::layout::{self, Listed};
 use crate::{DatasetFault, IoError, write_json};
+use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use viscera_image::{AnnotatedClasses, LabelEntry, LabelTable};
 
@@ -188,6 +192,12 @@ pub struct Annotations {
     /// By case.
     #[serde(default)]
     pub cases: BTreeMap<String, Classes>,
+    /// The hospital, scanner or study that a case comes from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub centres: BTreeMap<String, String>,
+    /// Cases whose label maps a network made, or completed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub pseudo: BTreeSet<String>,
 }
 
 fn all_classes() -> Classes {
@@ -200,6 +210,8 @@ impl Default for Annotations {
         Self {
             default: Classes::All,
             cases: BTreeMap::new(),
+            centres: BTreeMap::new(),
+            pseudo: BTreeSet::new(),
         }
     }
 }
@@ -215,38 +227,69 @@ pub struct Case {
     pub labels: Option<PathBuf>,
     /// The classes that the label map annotates.
     pub annotated: AnnotatedClasses,
+    /// Whether a network made the label map.
+    pub pseudo: bool,
+    /// The hospital, scanner or study that it comes from, where that is known.
+    pub centre: Option<String>,
 }
 
-/// A data-set folder.
+/// A data set.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     root: PathBuf,
     description: DatasetJson,
     annotations: Annotations,
     table: LabelTable,
+    /// The cases, where their names do not follow from the folder.
+    listed: Option<Vec<Listed>>,
+    /// Whether nobody says what the cases annotate.
+    undeclared: bool,
 }
 
 impl Dataset {
-    /// Opens a folder: reads and checks `dataset.json` and, where it is there, `annotations.json`.
+    /// Opens a folder or a list: reads and checks its description and, where it is there, `annotations.json`, which lies
+    /// beside a list.
     ///
     /// # Errors
     /// [`IoError::Dataset`] for what is missing or does not fit together, [`IoError::Json`] for wrong syntax,
     /// [`IoError::Read`] when the system refuses.
     pub fn open(root: &Path) -> Result<Self, IoError> {
-        let path = root.join("dataset.json");
-        let missing = || {
-            let name = "dataset.json".to_owned();
-            fault(root, DatasetFault::Missing { name })
+        let layout = layout::find(root)?;
+        let folder = if root.is_file() {
+            root.parent().unwrap_or(root)
+        } else {
+            root
         };
-        let description: DatasetJson = read_json(&path)?.ok_or_else(missing)?;
-        let annotations = read_json(&root.join("annotations.json"))?.unwrap_or_default();
-        let dataset = Self::joined(root, description, annotations)?;
+        let annotations: Option<Annotations> = read_json(&folder.join("annotations.json"))?;
+        let declared = annotations.is_some();
+        let annotations = annotations.unwrap_or_default();
+        let dataset = match layout {
+            Some(layout) => Self {
+                listed: Some(layout.cases),
+                undeclared: layout.undeclared && !declared,
+                ..Self::joined(root, layout.description, annotations)?
+            },
+            None => {
+                let missing = || {
+                    let name = "dataset.json".to_owned();
+                    fault(root, DatasetFault::Missing { name })
+                };
+                let description = read_json(&root.join("dataset.json"))?.ok_or_else(missing)?;
+                Self::joined(root, description, annotations)?
+            }
+        };
         let known: Vec<String> = [Split::Train, Split::Test]
             .into_iter()
             .map(|split| dataset.names(split))
             .collect::<Result<Vec<_>, _>>()?
             .concat();
-        match dataset.annotations.cases.keys().find(|case| !known.contains(case)) {
+        let annotations = &dataset.annotations;
+        let mut listed = annotations
+            .cases
+            .keys()
+            .chain(annotations.centres.keys())
+            .chain(&annotations.pseudo);
+        match listed.find(|case| !known.contains(case)) {
             Some(case) => Err(fault(root, DatasetFault::UnknownCase { case: case.clone() })),
             None => Ok(dataset),
         }
@@ -275,6 +318,8 @@ impl Dataset {
             description,
             annotations,
             table,
+            listed: None,
+            undeclared: false,
         };
         // Every name must be known, used or not.
         let listed = dataset.annotations.cases.values().chain([&dataset.annotations.default]);
@@ -314,8 +359,15 @@ impl Dataset {
     ///
     /// # Errors
     /// [`DatasetFault::NoLabelMap`], [`DatasetFault::NoImage`], or [`DatasetFault::Missing`] when there is no case at
-    /// all; [`IoError::Read`] when the system refuses.
+    /// all, [`DatasetFault::Undeclared`] when nobody says what cases annotate; [`IoError::Read`] when the system refuses.
     pub fn cases(&self, split: Split) -> Result<Vec<Case>, IoError> {
+        if let Some(listed) = &self.listed {
+            if self.undeclared {
+                return Err(fault(&self.root, DatasetFault::Undeclared));
+            }
+            let of_split = listed.iter().filter(|case| case.split == split);
+            return of_split.map(|case| self.listed_case(case)).collect();
+        }
         let names = self.names(split)?;
         for case in endings(&self.root.join(split.labels()), &self.description.file_ending)? {
             if !names.contains(&case) {
@@ -344,13 +396,87 @@ impl Dataset {
             } else {
                 AnnotatedClasses::none()
             },
+            pseudo: self.annotations.pseudo.contains(&name),
+            centre: self.annotations.centres.get(&name).cloned(),
             labels,
             name,
         })
     }
 
+    fn listed_case(&self, listed: &Listed) -> Result<Case, IoError> {
+        let (name, notes) = (&listed.name, &self.annotations);
+        let said = listed.classes.as_ref().or_else(|| notes.cases.get(name));
+        let classes = self.ids(said.unwrap_or(&notes.default))?;
+        let labels = listed.labels.clone().filter(|_| !classes.is_empty());
+        let annotated = if labels.is_some() {
+            classes
+        } else {
+            AnnotatedClasses::none()
+        };
+        Ok(Case {
+            name: name.clone(),
+            image: listed.image.clone(),
+            annotated,
+            labels,
+            pseudo: notes.pseudo.contains(name),
+            centre: listed.centre.clone().or_else(|| notes.centres.get(name).cloned()),
+        })
+    }
+
+    /// Annotations by what is there: every case annotates the classes that occur in its label map. A class that a scan
+    /// does not show then counts as not annotated, which costs a little and is never wrong. Centres and pseudo-labels stay
+    /// as they are written down.
+    ///
+    /// # Errors
+    /// Those of [`crate::read_label_map`], for the first case that has one; as [`Self::cases`].
+    pub fn found_classes(&self) -> Result<Annotations, IoError> {
+        // In a raw folder an image without a label map is a fault, unless it says so.
+        let alone = |name: &String| self.listed.is_none() && !self.labels_path(Split::Train, name).is_file();
+        let unlabelled = self.names(Split::Train)?.into_iter().filter(alone);
+        let declared = Self {
+            undeclared: false,
+            annotations: Annotations {
+                default: Classes::All,
+                cases: unlabelled.map(|name| (name, Classes::Named(Vec::new()))).collect(),
+                ..self.annotations.clone()
+            },
+            ..self.clone()
+        };
+        let cases = declared.cases(Split::Train)?;
+        let found: Vec<Result<(String, Classes), IoError>> = cases
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|case| {
+                let mut occurs = [false; 256];
+                if let Some(path) = &case.labels {
+                    let map = crate::read_label_map(path)?;
+                    // `occurs` has a place for every byte.
+                    map.data().iter().for_each(|&id| {
+                        if let Some(occurs) = occurs.get_mut(usize::from(id)) {
+                            *occurs = true;
+                        }
+                    });
+                }
+                let entries = self.table.entries().iter();
+                let present = entries.filter(|e| occurs.get(usize::from(e.id)) == Some(&true));
+                Ok((case.name, Classes::Named(present.map(|e| e.name.clone()).collect())))
+            })
+            .collect();
+        Ok(Annotations {
+            cases: found.into_iter().collect::<Result<_, _>>()?,
+            ..self.annotations.clone()
+        })
+    }
+
     /// Names of the cases that have an image.
     fn names(&self, split: Split) -> Result<Vec<String>, IoError> {
+        if let Some(listed) = &self.listed {
+            return Ok(listed
+                .iter()
+                .filter(|c| c.split == split)
+                .map(|c| c.name.clone())
+                .collect());
+        }
         let ending = format!("_0000{}", self.description.file_ending);
         endings(&self.root.join(split.images()), &ending)
     }
@@ -373,7 +499,7 @@ impl Dataset {
     }
 }
 
-fn fault(path: &Path, reason: DatasetFault) -> IoError {
+pub(crate) fn fault(path: &Path, reason: DatasetFault) -> IoError {
     IoError::Dataset {
         path: path.to_owned(),
         reason,
@@ -381,7 +507,7 @@ fn fault(path: &Path, reason: DatasetFault) -> IoError {
 }
 
 /// A JSON file, or `None` when it is not there.
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, IoError> {
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, IoError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

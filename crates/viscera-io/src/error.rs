@@ -271,7 +271,7 @@ pub enum VolumeFault {
 #[non_exhaustive]
 pub enum DatasetFault {
     /// A folder or file is not there.
-    #[error("\"{name}\" is missing; an nnU-Net data set needs it")]
+    #[error("\"{name}\" is missing; a data set needs it")]
     Missing {
         /// Its name inside the data set.
         name: String,
@@ -314,6 +314,17 @@ pub enum DatasetFault {
         /// What stands there.
         found: String,
     },
+    /// A list of cases, or a folder that says which files it has, with a fault.
+    #[error("{reason}")]
+    BadList {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nobody says which classes the cases annotate.
+    #[error(
+        "which classes each case annotates is not written down; `viscera data annotate` finds them in the label maps"
+    )]
+    Undeclared,
     /// More than one image channel.
     #[error("{count} image channels; viscera reads one, CT")]
     SeveralChannels {

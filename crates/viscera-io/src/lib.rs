@@ -32,6 +32,7 @@ mod dataset;
 mod error;
 mod gzip;
 mod inputs;
+mod layout;
 mod mapped;
 mod mesh;
 mod metaimage;

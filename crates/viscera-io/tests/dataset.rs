@@ -159,3 +159,126 @@ fn what_was_made_opens_again() {
     // FLARE's classes keep FLARE's colours.
     assert_eq!(opened.labels().entries(), LabelTable::flare13().entries());
 }
+
+/// The decathlon's folder: names without a channel, `dataset.json` with lists.
+#[test]
+fn decathlon_folders() {
+    let json = r#"{"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver", "2": "cancer"}, "numTraining": 2,
+      "training": [{"image": "./imagesTr/liver_0.nii.gz", "label": "./labelsTr/liver_0.nii.gz"},
+                   {"image": "./imagesTr/liver_1.nii.gz", "label": "./labelsTr/liver_1.nii.gz"}],
+      "test": ["./imagesTs/liver_7.nii.gz"]}"#;
+    let files = [
+        "imagesTr/liver_0.nii.gz",
+        "imagesTr/liver_1.nii.gz",
+        "imagesTr/._liver_1.nii.gz",
+        "imagesTs/liver_7.nii.gz",
+        "labelsTr/liver_0.nii.gz",
+        "labelsTr/liver_1.nii.gz",
+    ];
+    let dir = folder(
+        &files,
+        json,
+        Some(r#"{"cases": {"liver_1": ["liver"]}, "centres": {"liver_1": "Bern"}}"#),
+    );
+    let dataset = Dataset::open(dir.path()).expect("a data set");
+    let cases = dataset.cases(Split::Train).expect("cases");
+    assert_eq!(cases.len(), 2);
+    assert_eq!(cases[0].annotated.iter().collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(
+        (cases[1].annotated.len(), cases[1].centre.as_deref()),
+        (1, Some("Bern"))
+    );
+    assert_eq!(dataset.cases(Split::Test).expect("tests")[0].name, "liver_7");
+
+    let dir = folder(&files[..1], json, None);
+    let fault = reason(Dataset::open(dir.path()));
+    assert!(
+        matches!(&fault, DatasetFault::BadList { reason } if reason.contains("labelsTr/liver_0")),
+        "{fault}"
+    );
+}
+
+/// FLARE23's folders; which classes a case annotates must be written down or found.
+#[test]
+fn flare_folders() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let grid = viscera_image::Geometry::ras([2, 2, 2], [1.0; 3]);
+    let map = |ids: [i16; 8]| {
+        viscera_io::Image::I16(viscera_image::Volume::new(grid.clone(), ids.to_vec()).expect("eight voxels"))
+    };
+    for (file, ids) in [
+        ("imagesTr2200/FLARE23_0001_0000.nii.gz", [40; 8]),
+        ("imagesTr2200/FLARE23_0002_0000.nii.gz", [40; 8]),
+        ("labelsTr2200/FLARE23_0001.nii.gz", [0, 1, 3, 3, 0, 0, 14, 1]),
+        ("labelsTr2200/FLARE23_0002.nii.gz", [0; 8]),
+        ("unlabeledTr1800/FLARE23_4000_0000.nii.gz", [40; 8]),
+        ("imagesVal100/FLARE23Ts_0001_0000.nii.gz", [40; 8]),
+    ] {
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        viscera_io::write_image(&path, &map(ids)).expect("written");
+    }
+    let dataset = Dataset::open(dir.path()).expect("a data set");
+    assert_eq!(reason(dataset.cases(Split::Train)), DatasetFault::Undeclared);
+    let found = dataset.found_classes().expect("readable");
+    viscera_io::write_json(&dir.path().join("annotations.json"), &found).expect("written");
+    let cases = Dataset::open(dir.path())
+        .and_then(|d| d.cases(Split::Train))
+        .expect("cases");
+    let annotated: Vec<Vec<u8>> = cases.iter().map(|c| c.annotated.iter().collect()).collect();
+    assert_eq!(annotated, [vec![1, 3, 14], vec![], vec![]]);
+    assert_eq!(cases[2].name, "FLARE23_4000");
+}
+
+#[test]
+fn lists_of_files() {
+    let toml = r#"
+labels = { background = 0, liver = 1, spleen = 3 }
+[[case]]
+image = "a/ct.nii.gz"
+label = "a/seg.nii.gz"
+classes = ["liver"]
+centre = "Bern"
+name = "a"
+[[case]]
+image = "b.nii.gz"
+[[case]]
+image = "c.nii.gz"
+label = "c_seg.nii.gz"
+split = "test"
+"#;
+    let csv = "image,label,classes,split,centre,name\na/ct.nii.gz,a/seg.nii.gz,liver,,Bern,a\nb.nii.gz,,,,,\n\
+               c.nii.gz,c_seg.nii.gz,all,test,,\n";
+    let dir = folder(
+        &["a/ct.nii.gz", "a/seg.nii.gz", "b.nii.gz", "c.nii.gz", "c_seg.nii.gz"],
+        JSON,
+        None,
+    );
+    for (name, text) in [("list.toml", toml), ("list.csv", csv)] {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("written");
+        let dataset = Dataset::open(&path).expect("a data set");
+        assert_eq!(dataset.labels().by_name("spleen").map(|e| e.id), Some(3));
+        let cases = dataset.cases(Split::Train).expect("cases");
+        assert_eq!(
+            (cases[0].name.as_str(), cases[0].centre.as_deref()),
+            ("a", Some("Bern"))
+        );
+        assert_eq!(cases[0].annotated.iter().collect::<Vec<_>>(), [1]);
+        assert_eq!((&cases[1].labels, cases[1].annotated.len()), (&None, 0));
+        assert_eq!(dataset.cases(Split::Test).expect("tests")[0].annotated.len(), 2);
+
+        for (from, to, part) in [
+            ("centre", "center", "center"),
+            ("test", "tset", "tset"),
+            ("b.nii", "z.nii", "z.nii"),
+        ] {
+            fs::write(&path, text.replace(from, to)).expect("written");
+            let fault = reason(Dataset::open(&path));
+            assert!(
+                matches!(&fault, DatasetFault::BadList { reason } if reason.contains(part)),
+                "{fault}"
+            );
+        }
+    }
+}

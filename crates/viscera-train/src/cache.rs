@@ -5,6 +5,7 @@
 //! disk, one safetensors file each, and read back while the files they came from, and the settings, are unchanged.
 
 use crate::TrainError;
+use crate::data::same_grid;
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -14,6 +15,7 @@ use std::path::Path;
 use viscera_image::{AnnotatedClasses, AxisMap, Convention, Geometry, Intensity, LabelMap, LabelTable, Volume};
 use viscera_image::{resample_linear, resample_nearest};
 use viscera_io::{Image, ReadOptions, atomic_write, read_image, read_label_map};
+use viscera_pipeline::recipe::Stream;
 
 /// A case ready for sampling.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,8 @@ pub struct CachedCase {
     pub labels: LabelMap,
     /// The classes that it annotates, of those that the recipe has.
     pub annotated: AnnotatedClasses,
+    /// Where its labels come from.
+    pub stream: Stream,
     /// For each z the lowest and highest y and x of annotated labels: `[y, y, x, x]`.
     slices: Vec<Option<[usize; 4]>>,
 }
@@ -50,15 +54,7 @@ impl CachedCase {
             case: name.to_owned(),
             reason,
         };
-        // Headers are written in single precision, so a tenth of a voxel is no difference.
-        let tolerance = 0.1 * image.geometry().spacing.iter().copied().fold(f64::INFINITY, f64::min);
-        if !image.geometry().same_grid(labels.geometry(), tolerance) {
-            return Err(bad(format!(
-                "image ({:?} voxels) and labels ({:?} voxels) lie on different grids",
-                image.shape(),
-                labels.shape()
-            )));
-        }
+        same_grid(name, image.geometry(), labels)?;
         let mut found = [false; 256];
         labels.data().iter().for_each(|&l| found[usize::from(l)] = true);
         if let Some(id) = (1..=u8::MAX).find(|&id| found[usize::from(id)] && known.by_id(id).is_none()) {
@@ -74,11 +70,22 @@ impl CachedCase {
         let image = image.map(|v| v.round().clamp(-32768.0, 32767.0) as i16);
         let (_, labels) = resample_nearest(&labels, shape, Convention::AlignCorners)?.into_parts();
         let labels = Volume::new(image.geometry().clone(), labels)?;
-        let annotated = annotated.iter().filter(|&id| wanted.by_id(id).is_some()).collect();
-        Ok(Self::joined(name, image, labels, annotated))
+        let annotated: AnnotatedClasses = annotated.iter().filter(|&id| wanted.by_id(id).is_some()).collect();
+        let complete = annotated.len() == wanted.entries().len();
+        Ok(Self::joined(name, image, labels, annotated, complete))
     }
 
-    fn joined(name: &str, image: Volume<i16>, labels: LabelMap, annotated: AnnotatedClasses) -> Self {
+    /// The same case with labels of which part were made by a network.
+    #[must_use]
+    pub fn with_pseudo_labels(mut self) -> Self {
+        if self.stream != Stream::Unlabelled {
+            self.stream = Stream::Pseudo;
+        }
+        self
+    }
+
+    /// `complete`: it annotates every class of the recipe.
+    fn joined(name: &str, image: Volume<i16>, labels: LabelMap, annotated: AnnotatedClasses, complete: bool) -> Self {
         let [_, ny, nx] = labels.shape();
         let inside = |id: u8| id > 0 && annotated.contains(id);
         let slices = labels
@@ -102,6 +109,11 @@ impl CachedCase {
             image,
             labels,
             annotated,
+            stream: match complete {
+                true => Stream::Labelled,
+                false if annotated.is_empty() => Stream::Unlabelled,
+                false => Stream::Partial,
+            },
             slices,
         }
     }
@@ -163,12 +175,9 @@ impl CachedCase {
         let hu = hu.data().as_chunks().0.iter().map(|b| i16::from_le_bytes(*b)).collect();
         let image = Volume::new(header.geometry.clone(), hu).ok()?;
         let labels = Volume::new(header.geometry, labels.data().to_vec()).ok()?;
-        Some(Self::joined(
-            name,
-            image,
-            labels,
-            header.annotated.into_iter().collect(),
-        ))
+        let complete = header.annotated.len() == source.classes.len();
+        let annotated = header.annotated.into_iter().collect();
+        Some(Self::joined(name, image, labels, annotated, complete))
     }
 }
 
@@ -231,7 +240,7 @@ struct Header {
 /// Reads a case through the cache folder.
 ///
 /// # Errors
-/// Those of [`CachedCase::new`], of the readers, and [`TrainError::Case`] for a case without any label.
+/// Those of [`CachedCase::new`] and of the readers.
 pub(crate) fn load(
     case: &viscera_io::Case,
     known: &LabelTable,
@@ -239,29 +248,31 @@ pub(crate) fn load(
     spacing_mm: f64,
     folder: &Path,
 ) -> Result<CachedCase, TrainError> {
-    let bad = |reason: String| TrainError::Case {
-        case: case.name.clone(),
-        reason,
+    let marked = |cached: CachedCase| {
+        if case.pseudo {
+            cached.with_pseudo_labels()
+        } else {
+            cached
+        }
     };
-    let labels = case
-        .labels
-        .as_deref()
-        .ok_or_else(|| bad("has no label map".to_owned()))?;
     let source = Source {
         version: 1,
         spacing_mm,
         annotated: case.annotated.iter().collect(),
         classes: wanted.entries().iter().map(|e| e.id).collect(),
-        files: [stamp(&case.image)?, stamp(labels)?],
+        files: [stamp(&case.image)?, case.labels.as_deref().map_or(Ok((0, 0)), stamp)?],
     };
     let path = folder.join(format!("{}@{spacing_mm}mm.safetensors", case.name));
     if let Ok(bytes) = std::fs::read(&path)
         && let Some(cached) = CachedCase::from_bytes(&case.name, &bytes, &source)
     {
-        return Ok(cached);
+        return Ok(marked(cached));
     }
     let image = read_image(&case.image, &ReadOptions::default())?.image;
-    let labels = read_label_map(labels)?;
+    let labels = match &case.labels {
+        Some(path) => read_label_map(path)?,
+        None => Volume::filled(image.geometry().clone(), 0u8)?,
+    };
     let (name, annotated) = (&case.name, case.annotated);
     let cached = match &image {
         Image::I16(image) => CachedCase::new(name, image, &labels, annotated, known, wanted, spacing_mm),
@@ -269,7 +280,7 @@ pub(crate) fn load(
     }?;
     let bytes = cached.to_bytes(&source).map_err(|e| TrainError::content(&path, e))?;
     atomic_write(&path, |file| file.write_all(&bytes))?;
-    Ok(cached)
+    Ok(marked(cached))
 }
 
 fn stamp(path: &Path) -> Result<(u64, u128), TrainError> {

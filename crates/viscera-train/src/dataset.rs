@@ -1,8 +1,10 @@
 //! The cases of a run: which ones train, which ones validate, and whether they can.
 //!
 //! The split is by case. It is, in this order: `splits.json` of the run (so that all stages and resumed runs share one),
-//! `splits.json` of the data folder, or drawn with the seed. What holds is written to the run's file.
+//! `splits.json` or nnU-Net's `splits_final.json` of the data folder, or drawn with the seed. What holds is written to the
+//! run's file. A list of folds, as `viscera data split` and nnU-Net write it, is one split per fold.
 
+use crate::data::Fold;
 use crate::{CachedCase, TrainError, cache};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -16,6 +18,8 @@ use viscera_io::{Case, Dataset, write_json};
 
 /// Name of the file with a split, in the data folder and in the run folder.
 const SPLIT_FILE: &str = "splits.json";
+/// Name that nnU-Net gives its folds.
+const NNUNET_SPLIT_FILE: &str = "splits_final.json";
 
 /// Case names by use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +32,7 @@ pub struct Splits {
     pub validation: Vec<String>,
 }
 
-/// An nnU-Net raw folder, split.
+/// A data set, split.
 #[derive(Debug, Clone)]
 pub struct TrainingData {
     known: LabelTable,
@@ -37,13 +41,13 @@ pub struct TrainingData {
     pub train: Vec<Case>,
     /// Cases to validate on.
     pub validation: Vec<Case>,
-    /// Cases without any class of the recipe annotated; they are left out.
-    pub unlabelled: Vec<String>,
+    /// Cases without any class of the recipe annotated.
+    pub unlabelled: Vec<Case>,
 }
 
 impl TrainingData {
-    /// Opens a data folder for a recipe with the classes `wanted`, and splits its labelled cases: a share of
-    /// `validation_share` (at least one case if there are two, if the share is not 0) validates.
+    /// Opens a data set for a recipe with the classes `wanted`, and splits its labelled cases: as fold `fold` of the folds
+    /// beside it, else a share of `validation_share` (at least one case if there are two, if the share is not 0) validates.
     ///
     /// # Errors
     /// [`TrainError::Io`] for a folder that is no data set; [`TrainError::DataSet`] when a class has another id here, no
@@ -52,6 +56,7 @@ impl TrainingData {
         folder: &Path,
         run: &Path,
         wanted: &LabelTable,
+        fold: usize,
         validation_share: f64,
         seed: u64,
     ) -> Result<Self, TrainError> {
@@ -75,7 +80,7 @@ impl TrainingData {
         let counts = |case: &Case| case.annotated.iter().any(|id| wanted.by_id(id).is_some());
         let (cases, unlabelled): (Vec<Case>, Vec<Case>) =
             dataset.cases(viscera_io::Split::Train)?.into_iter().partition(counts);
-        let splits = splits(folder, run, &cases, validation_share, seed)?;
+        let splits = splits(folder, run, &cases, fold, validation_share, seed)?;
         write_json(&run.join(SPLIT_FILE), &splits)?;
         let pick = |names: &[String]| -> Vec<Case> {
             let names: BTreeSet<&String> = names.iter().collect();
@@ -95,7 +100,7 @@ impl TrainingData {
             wanted: wanted.clone(),
             train,
             validation,
-            unlabelled: unlabelled.into_iter().map(|c| c.name).collect(),
+            unlabelled,
         })
     }
 
@@ -113,11 +118,28 @@ impl TrainingData {
     }
 }
 
-fn splits(folder: &Path, run: &Path, cases: &[Case], validation_share: f64, seed: u64) -> Result<Splits, TrainError> {
-    for path in [run.join(SPLIT_FILE), folder.join(SPLIT_FILE)] {
+fn splits(
+    folder: &Path,
+    run: &Path,
+    cases: &[Case],
+    fold: usize,
+    validation_share: f64,
+    seed: u64,
+) -> Result<Splits, TrainError> {
+    // A list of files has its splits beside it.
+    let folder = if folder.is_file() {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
+    for path in [
+        run.join(SPLIT_FILE),
+        folder.join(SPLIT_FILE),
+        folder.join(NNUNET_SPLIT_FILE),
+    ] {
         match std::fs::read(&path) {
             Ok(text) => {
-                let splits: Splits = serde_json::from_slice(&text).map_err(|e| TrainError::content(&path, e))?;
+                let splits = parse(&text, fold).map_err(|reason| TrainError::content(&path, reason))?;
                 return complete(splits, cases).map_err(|reason| TrainError::content(&path, reason));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -140,6 +162,20 @@ fn splits(folder: &Path, run: &Path, cases: &[Case], validation_share: f64, seed
         train: names,
         validation,
     })
+}
+
+/// One split, or the fold of a list of them.
+fn parse(text: &[u8], fold: usize) -> Result<Splits, String> {
+    if !text.trim_ascii_start().starts_with(b"[") {
+        return serde_json::from_slice(text).map_err(|e| e.to_string());
+    }
+    let folds: Vec<Fold> = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    let count = folds.len();
+    let Fold { train, val } = folds
+        .into_iter()
+        .nth(fold)
+        .ok_or_else(|| format!("there is no fold {fold}; there are {count}, counted from 0"))?;
+    Ok(Splits { train, validation: val })
 }
 
 /// Checks a split's names and fills in the cases to train on.

@@ -6,6 +6,7 @@
 mod augment;
 mod cache;
 mod checkpoint;
+mod data;
 mod dataset;
 mod device;
 mod error;
@@ -13,6 +14,7 @@ mod gather;
 mod loss;
 mod measure;
 mod optimizer;
+mod plan;
 mod prefetch;
 mod progress;
 mod run;
@@ -21,12 +23,16 @@ mod trainer;
 mod validate;
 
 pub use cache::CachedCase;
+pub use data::{
+    DataReport, Finding, FindingKind, Fingerprint, Fold, Intensities, SplitBy, check_data, folds, load_folds,
+};
 pub use dataset::{Splits, TrainingData};
 pub use device::Device;
 pub use error::TrainError;
 pub use loss::{LossValue, Target, evaluate};
 pub use measure::StepMeasure;
 pub use optimizer::{Optimizer, average, clip_norm};
+pub use plan::{Encoder, Plan, PlanOptions};
 pub use progress::{Progress, StepReport, StepSeconds, ValidationReport};
 pub use run::{StageReport, TrainOptions, TrainReport, train};
 pub use sample::{Batch, Sampler};

@@ -3,7 +3,7 @@
 use crate::{Optimizer, Target, TrainError, evaluate};
 use viscera_image::AnnotatedClasses;
 use viscera_net::{Executor, Param, Tensor, Weights};
-use viscera_pipeline::recipe::{LossSettings, OptimizerSettings};
+use viscera_pipeline::recipe::{ChannelLoss, LossSettings, OptimizerSettings, Stream};
 
 /// Repeats a training step as a trainer does it: forward, Dice and focal loss on every head, backward, SGD with Nesterov
 /// momentum.
@@ -25,14 +25,11 @@ impl StepMeasure {
             weight_decay: 3e-5,
         };
         Self {
-            loss: LossSettings {
-                dice: 1.0,
+            loss: LossSettings::Channels(ChannelLoss {
                 focal: 1.0,
                 smooth: 1e-5,
-                batch_dice: false,
-                focal_alpha: 0.5,
-                focal_gamma: 2.0,
-            },
+                ..ChannelLoss::default()
+            }),
             optimizer: Optimizer::new(settings, params),
             weights,
         }
@@ -55,9 +52,11 @@ impl StepMeasure {
             let target = Target {
                 labels: &labels,
                 annotated: &annotated,
+                streams: &vec![Stream::Labelled; batch],
                 classes: &classes,
+                ignore: None,
             };
-            gradients.extend(evaluate(&self.loss, std::slice::from_ref(&head), target)?.1);
+            gradients.extend(evaluate(&self.loss, std::slice::from_ref(&head), target, 1.0)?.1);
         }
         let mut gradients = executor.backward(&gradients)?;
         self.optimizer.take_statistics(&mut self.weights.values, &mut gradients);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use viscera_io::atomic_write;
 use viscera_net::Storage;
-use viscera_pipeline::recipe::{Stage, TrainingSettings};
+use viscera_pipeline::recipe::{Stage, Stream, TrainingSettings};
 use viscera_pipeline::{Model, Recipe};
 
 /// What the recipe leaves open.
@@ -29,6 +29,8 @@ pub struct TrainOptions {
     /// Time for the whole call in hours, shared evenly by the stages that it trains. Learning rates fall with the clock
     /// where that runs ahead of the steps; then the same seed no longer gives the same run.
     pub hours: Option<f64>,
+    /// Which fold validates, where the data set has a list of folds.
+    pub fold: usize,
     /// Share of the cases that validates, where no split is given.
     pub validation_share: f64,
     /// Folder of prepared cases; `cache` in the run folder by default. Several runs may share one.
@@ -50,6 +52,7 @@ impl Default for TrainOptions {
             seed: None,
             iterations: None,
             hours: None,
+            fold: 0,
             validation_share: 0.2,
             cache: None,
             ahead: 2,
@@ -85,7 +88,7 @@ pub struct StageReport {
     pub finished: bool,
 }
 
-/// Trains a recipe on an nnU-Net raw folder.
+/// Trains a recipe on a data set ([`viscera_io::Dataset`]).
 ///
 /// `run` gets `recipe.toml`, `splits.json`, `log.jsonl`, per stage `ID.last.safetensors` (to resume) and
 /// `ID.best.safetensors` (weights with the best validation Dice), and `model.safetensors` when all stages are trained.
@@ -117,8 +120,11 @@ pub fn train(
     atomic_write(&run.join("recipe.toml"), |file| file.write_all(text.as_bytes()))?;
     let seed = |settings: &TrainingSettings| options.seed.unwrap_or(settings.seed);
     let first_seed = chosen.first().map_or(0, |(_, settings)| seed(settings));
-    let set = TrainingData::open(data, run, &table, options.validation_share, first_seed)?;
-    if !set.unlabelled.is_empty() {
+    let set = TrainingData::open(data, run, &table, options.fold, options.validation_share, first_seed)?;
+    let wants_unlabelled = chosen
+        .iter()
+        .any(|(_, settings)| settings.loss.sees(Stream::Unlabelled));
+    if !set.unlabelled.is_empty() && !wants_unlabelled {
         progress.note(&format!("{} cases without labels are left out", set.unlabelled.len()));
     }
 
@@ -127,9 +133,11 @@ pub fn train(
     let mut loaded: Option<Loaded> = None;
     for (at, (stage, settings)) in chosen.iter().enumerate() {
         let cache = options.cache.clone().unwrap_or_else(|| run.join("cache"));
-        let cases = match loaded.take().filter(|l| l.spacing_mm == settings.cache_spacing_mm) {
+        let unlabelled = settings.loss.sees(Stream::Unlabelled);
+        let fits = |l: &Loaded| l.spacing_mm == settings.cache_spacing_mm && l.unlabelled == unlabelled;
+        let cases = match loaded.take().filter(fits) {
             Some(cases) => cases,
-            None => Loaded::new(&set, settings.cache_spacing_mm, &cache, progress)?,
+            None => Loaded::new(&set, settings.cache_spacing_mm, unlabelled, &cache, progress)?,
         };
         // The stages left share what is left of the time.
         let budget = options.hours.map(|hours| {
@@ -214,20 +222,36 @@ fn chosen<'a>(recipe: &'a Recipe, options: &TrainOptions) -> Result<Vec<(&'a Sta
 /// Cases in memory.
 struct Loaded {
     spacing_mm: f64,
+    /// Whether cases without labels are among those to train on.
+    unlabelled: bool,
     train: Arc<Vec<CachedCase>>,
     validation: Vec<CachedCase>,
 }
 
 impl Loaded {
-    fn new(set: &TrainingData, spacing_mm: f64, cache: &Path, progress: &mut dyn Progress) -> Result<Self, TrainError> {
+    fn new(
+        set: &TrainingData,
+        spacing_mm: f64,
+        unlabelled: bool,
+        cache: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
         progress.note(&format!(
             "preparing {} cases to train on and {} to validate on, at {spacing_mm} mm",
             set.train.len(),
             set.validation.len()
         ));
-        let train = set.load(&set.train, spacing_mm, cache)?;
+        let mut train = set.load(&set.train, spacing_mm, cache)?;
+        if unlabelled {
+            progress.note(&format!("preparing {} cases without labels", set.unlabelled.len()));
+            train.extend(set.load(&set.unlabelled, spacing_mm, cache)?);
+        }
         let validation = set.load(&set.validation, spacing_mm, cache)?;
-        for case in train.iter().chain(&validation).filter(|c| !c.has_foreground()) {
+        for case in train
+            .iter()
+            .chain(&validation)
+            .filter(|c| c.stream != Stream::Unlabelled && !c.has_foreground())
+        {
             progress.note(&format!(
                 "case {}: none of its annotated classes occurs in its label map",
                 case.name
@@ -240,6 +264,7 @@ impl Loaded {
         }
         Ok(Self {
             spacing_mm,
+            unlabelled,
             train: Arc::new(train),
             validation,
         })

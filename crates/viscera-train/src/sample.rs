@@ -6,10 +6,11 @@ use crate::{CachedCase, TrainError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
 use viscera_image::{AnnotatedClasses, Geometry, Volume};
 use viscera_net::Tensor;
 use viscera_pipeline::normalise;
-use viscera_pipeline::recipe::{Augment, Stage};
+use viscera_pipeline::recipe::{Augment, Stage, Stream};
 
 /// Samples of one step.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Batch {
     pub labels: Vec<u8>,
     /// The classes that each sample annotates.
     pub annotated: Vec<AnnotatedClasses>,
+    /// Where the labels of each sample come from.
+    pub streams: Vec<Stream>,
 }
 
 /// Draws samples for one stage. Sample k is a function of the seed and k alone.
@@ -30,6 +33,8 @@ pub struct Sampler {
     classes: usize,
     augment: Augment,
     seed: u64,
+    /// The stream of each sample of a step; any where empty.
+    slots: Vec<Stream>,
 }
 
 impl Sampler {
@@ -41,7 +46,18 @@ impl Sampler {
             classes,
             augment: augment.effective(),
             seed,
+            slots: Vec::new(),
         }
+    }
+
+    /// The same sampler with so many samples of each stream in a row, and again from the first stream on.
+    #[must_use]
+    pub fn with_streams(mut self, streams: &BTreeMap<Stream, usize>) -> Self {
+        self.slots = streams
+            .iter()
+            .flat_map(|(&stream, &n)| std::iter::repeat_n(stream, n))
+            .collect();
+        self
     }
 
     /// Samples `first .. first + count`, from `cases`.
@@ -56,17 +72,36 @@ impl Sampler {
     }
 
     fn sample(&self, cases: &[CachedCase], k: u64) -> Result<Sample, TrainError> {
-        let count = cases.len() as u64;
+        let (wanted, number) = self.slot(k);
+        let fits = |at: &usize| wanted.is_none_or(|stream| cases[*at].stream == stream);
+        // All cases (of a stream) once, in a new order each time. Numbers below 2^32 are orders, those above are samples.
+        let mut order: Vec<usize> = (0..cases.len()).filter(fits).collect();
+        let count = order.len() as u64;
         if count == 0 {
             return Err(TrainError::DataSet {
-                reason: "there is no case to train on".to_owned(),
+                reason: match wanted {
+                    Some(stream) => format!("there is no case to train on of the stream {stream:?}").to_lowercase(),
+                    None => "there is no case to train on".to_owned(),
+                },
             });
         }
-        // All cases once, in a new order each time. Streams below 2^32 are orders, those above are samples.
-        let mut order: Vec<usize> = (0..cases.len()).collect();
-        order.shuffle(&mut stream(self.seed, k / count));
-        let case = &cases[order[(k % count) as usize]];
+        let apart = wanted.map_or(0, |stream| (1 + stream as u64) << 28);
+        order.shuffle(&mut stream(self.seed, apart + number / count));
+        let case = &cases[order[(number % count) as usize]];
         self.draw(case, &self.augment, &mut stream(self.seed, (1 << 32) + k))
+    }
+
+    /// The stream that sample `k` is from, and which one of that stream's samples it is.
+    fn slot(&self, k: u64) -> (Option<Stream>, u64) {
+        let of = |slots: &[Stream], stream| slots.iter().filter(|s| **s == stream).count() as u64;
+        let Some(step) = k.checked_div(self.slots.len() as u64) else {
+            return (None, k);
+        };
+        let (before, rest) = self.slots.split_at((k % self.slots.len() as u64) as usize);
+        match rest.first() {
+            Some(&stream) => (Some(stream), step * of(&self.slots, stream) + of(before, stream)),
+            None => (None, k),
+        }
     }
 
     /// The sample that inference would see of a case; for a stage with a ROI, that of a perfect localiser.
@@ -91,6 +126,7 @@ impl Sampler {
             input: volume.into_parts().1,
             labels,
             annotated: case.annotated,
+            stream: case.stream,
         })
     }
 }
@@ -99,6 +135,7 @@ struct Sample {
     input: Vec<f32>,
     labels: Vec<u8>,
     annotated: AnnotatedClasses,
+    stream: Stream,
 }
 
 fn join(samples: Vec<Sample>, [z, y, x]: [usize; 3]) -> Result<Batch, TrainError> {
@@ -111,6 +148,7 @@ fn join(samples: Vec<Sample>, [z, y, x]: [usize; 3]) -> Result<Batch, TrainError
         input: Tensor::new([batch, 1, z, y, x], values)?,
         labels,
         annotated,
+        streams: samples.iter().map(|s| s.stream).collect(),
     })
 }
 

@@ -50,9 +50,9 @@ pub(crate) fn best_path(run: &std::path::Path, stage: &str) -> PathBuf {
     run.join(format!("{stage}.best.safetensors"))
 }
 
-/// The network of a stage: one channel of image in, one per class out.
+/// The network of a stage: one channel of image in, those of its activation out.
 pub(crate) fn graph(stage: &Stage, table: &LabelTable) -> Result<Graph, NetError> {
-    stage.network.graph(1, table.entries().len())
+    stage.network.graph(1, stage.inference.channels(table.entries().len()))
 }
 
 impl Job<'_> {
@@ -76,7 +76,8 @@ impl Job<'_> {
         }
         let mut log = Log::open(&self.run.join("log.jsonl"), id, state.counters.step)?;
         let mut executor = self.device.executor(&graph, &state.weights)?;
-        let sampler = Sampler::new(self.stage, self.table.entries().len(), &settings.augment, self.seed);
+        let sampler = Sampler::new(self.stage, self.table.entries().len(), &settings.augment, self.seed)
+            .with_streams(&settings.streams);
         let unseen = self
             .validation
             .iter()
@@ -171,9 +172,11 @@ impl Job<'_> {
         let target = Target {
             labels: &batch.labels,
             annotated: &batch.annotated,
+            streams: &batch.streams,
             classes: &classes,
+            ignore: None,
         };
-        let (loss, gradients) = evaluate(&settings.loss, &heads, target)?;
+        let (loss, gradients) = evaluate(&settings.loss, &heads, target, done)?;
         if !loss.total.is_finite() {
             return Err(TrainError::NotFinite {
                 step: number,

@@ -5,8 +5,13 @@ mod common;
 use common::{recipe, write_data};
 use std::ops::ControlFlow;
 use std::path::Path;
+use viscera_image::LabelTable;
+use viscera_io::{Annotations, Classes};
 use viscera_pipeline::Model;
-use viscera_train::{Device, Progress, StepReport, TrainError, TrainOptions, ValidationReport, train};
+use viscera_pipeline::recipe::Stream;
+use viscera_train::{
+    Device, Progress, Sampler, StepReport, TrainError, TrainOptions, TrainingData, ValidationReport, train,
+};
 
 const COARSE: &str = r#"
 schedule = { cosine = { floor = 0.1 } }
@@ -214,4 +219,65 @@ fn faults_of_the_data_are_found_before_training() {
     let moved = viscera_image::Volume::new(geometry, voxels).unwrap();
     viscera_io::write_image(&path, &viscera_io::Image::I16(moved)).unwrap();
     assert!(go("d").to_string().contains("different grids"));
+}
+
+/// What annotations say becomes the stream of a sample, and batches have as many of each stream as was asked for.
+#[test]
+fn batches_are_made_of_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    write_data(&data, 6);
+    let named = |list: &[&str]| Classes::Named(list.iter().map(|n| (*n).to_owned()).collect());
+    let annotations = Annotations {
+        cases: [
+            ("case_01".to_owned(), named(&["liver"])),
+            ("case_02".to_owned(), named(&[])),
+            ("case_03".to_owned(), named(&[])),
+        ]
+        .into(),
+        pseudo: ["case_04".to_owned()].into(),
+        ..Annotations::default()
+    };
+    viscera_io::write_json(&data.join("annotations.json"), &annotations).unwrap();
+    std::fs::write(
+        data.join("splits.json"),
+        r#"[{ "train": [], "val": ["case_00"] }, { "train": ["case_00", "case_01", "case_04"], "val": ["case_05"] }]"#,
+    )
+    .unwrap();
+    let table = LabelTable::flare13();
+    let run = folder.path().join("run");
+    std::fs::create_dir_all(&run).unwrap();
+    let set = TrainingData::open(&data, &run, &table, 1, 0.2, 0).unwrap();
+    assert_eq!((set.train.len(), set.validation[0].name.as_str()), (3, "case_05"));
+    let cases = [set.train.clone(), set.unlabelled.clone()].concat();
+    let cases = set.load(&cases, 3.0, &folder.path().join("cache")).unwrap();
+    let streams: Vec<Stream> = cases.iter().map(|case| case.stream).collect();
+    use Stream::{Labelled, Partial, Pseudo, Unlabelled};
+    assert_eq!(streams, [Labelled, Partial, Pseudo, Unlabelled, Unlabelled]);
+    // A second reading comes from the cache.
+    let again = set.load(&set.train, 3.0, &folder.path().join("cache")).unwrap();
+    assert_eq!(again, cases[..3]);
+
+    let recipe = recipe(COARSE, FINE);
+    let settings = &recipe.training["coarse"];
+    let sampler = Sampler::new(recipe.stage("coarse").unwrap(), 13, &settings.augment, 5);
+    let mixed = sampler.clone().with_streams(&[(Labelled, 1), (Unlabelled, 2)].into());
+    let voxels = 16 * 16 * 16;
+    let mut orders = std::collections::BTreeSet::new();
+    for step in 0..6 {
+        let batch = mixed.batch(&cases, step * 3, 3).unwrap();
+        assert_eq!(batch.streams, [Labelled, Unlabelled, Unlabelled]);
+        assert!(batch.labels[..voxels].contains(&1) && !batch.labels[voxels..].contains(&1));
+        let (first, second) = (
+            &batch.input.data()[voxels..2 * voxels],
+            &batch.input.data()[2 * voxels..],
+        );
+        // Both cases once per step, in either order.
+        assert_ne!(first, second);
+        orders.insert(first[0].to_bits());
+    }
+    assert_eq!(orders.len(), 2);
+    let lost = sampler.with_streams(&[(Pseudo, 1)].into());
+    let error = lost.batch(&cases[..2], 0, 1).unwrap_err();
+    assert!(error.to_string().contains("pseudo"), "{error}");
 }

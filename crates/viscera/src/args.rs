@@ -45,7 +45,14 @@ pub(crate) enum Command {
     /// List, show, import, run and export models.
     #[command(subcommand)]
     Model(ModelCommand),
-    /// Train the networks of a recipe on an nnU-Net data set; writes checkpoints, a log, and model.safetensors.
+    /// Look at a data set before training on it: faults, fingerprint, splits, annotated classes.
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Plan a training as nnU-Net does: spacing, patch, batch and network from a data set; writes a recipe.
+    #[cfg(feature = "train")]
+    Plan(PlanArgs),
+    /// Train the networks of a recipe on a data set; writes checkpoints, a log, and model.safetensors.
     #[cfg(feature = "train")]
     Train(TrainArgs),
     /// Measure time, processor, memory and GPU memory of a command, whichever it is, sampled as FLARE does.
@@ -658,8 +665,9 @@ pub(crate) struct TrainArgs {
     #[arg(value_name = "RECIPE")]
     pub(crate) recipe: String,
 
-    /// nnU-Net raw data folder (dataset.json, imagesTr, labelsTr; annotations.json and splits.json if wanted).
-    #[arg(long, value_name = "DIR")]
+    /// Data set: a folder of nnU-Net, the decathlon or FLARE, or a list of files (.toml, .csv); annotations.json and
+    /// splits.json if wanted.
+    #[arg(long, value_name = "DATA")]
     pub(crate) data: PathBuf,
 
     /// Folder for checkpoints, log and model.
@@ -686,6 +694,10 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "H")]
     pub(crate) hours: Option<f64>,
 
+    /// Which fold validates, counted from 0, where the data set has folds (`viscera data split`).
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) fold: usize,
+
     /// Share of the cases that validates where there is no splits.json [default: 0.2].
     #[arg(long, value_name = "SHARE")]
     pub(crate) validation_share: Option<f64>,
@@ -701,6 +713,98 @@ pub(crate) struct TrainArgs {
     /// Where to compute: cpu, or burn-cpu for comparison.
     #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device)]
     pub(crate) device: viscera_train::Device,
+}
+
+#[cfg(feature = "train")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Read every case and name what is wrong: grids, label ids, NaN, empty maps, duplicates, leaks between splits.
+    Check {
+        /// Data set.
+        #[arg(value_name = "DATA")]
+        data: PathBuf,
+        /// Folds to check as well.
+        #[arg(long, value_name = "FILE")]
+        splits: Option<PathBuf>,
+    },
+    /// Write annotations.json: each case annotates the classes that occur in its label map.
+    Annotate {
+        /// Data set.
+        #[arg(value_name = "DATA")]
+        data: PathBuf,
+        /// Replace an annotations.json that is there; centres and pseudo-labels stay.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Spacings, sizes and foreground intensities, in the form of nnU-Net's dataset_fingerprint.json.
+    Fingerprint {
+        /// Data set.
+        #[arg(value_name = "DATA")]
+        data: PathBuf,
+        /// File to write.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Split the labelled cases into folds, in the form of nnU-Net's splits_final.json.
+    Split {
+        /// Data set.
+        #[arg(value_name = "DATA")]
+        data: PathBuf,
+        /// Number of folds.
+        #[arg(long, value_name = "N", default_value_t = 5)]
+        folds: usize,
+        /// Keep the cases of a centre together.
+        #[arg(long)]
+        by_centre: bool,
+        /// The same seed gives the same folds.
+        #[arg(long, value_name = "S", default_value_t = 0)]
+        seed: u64,
+        /// File to write [default: splits.json in the data set's folder].
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[cfg(feature = "train")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    /// Data set.
+    #[arg(value_name = "DATA")]
+    pub(crate) data: PathBuf,
+
+    /// Fingerprint that is there already, from `viscera data fingerprint` or nnU-Net.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fingerprint: Option<PathBuf>,
+
+    /// GPU memory for training in GiB, as nnU-Net counts it.
+    #[arg(long, value_name = "GIB", default_value = "8G", value_parser = gigabytes)]
+    pub(crate) memory: f64,
+
+    /// Plan the network with a residual encoder.
+    #[arg(long)]
+    pub(crate) residual: bool,
+
+    /// The recipe's name [default: that of its file].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Recipe to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+#[cfg(feature = "train")]
+fn gigabytes(text: &str) -> Result<f64, String> {
+    let number = text
+        .trim_end_matches("iB")
+        .trim_end_matches('B')
+        .trim_end_matches(['G', 'g']);
+    let found: f64 = number.parse().map_err(|_| "no number of GiB, such as 8G".to_owned())?;
+    if found > 0.0 && found <= 1e5 {
+        Ok(found)
+    } else {
+        Err("must be positive".to_owned())
+    }
 }
 
 #[cfg(feature = "train")]

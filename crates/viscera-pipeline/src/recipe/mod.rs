@@ -6,6 +6,7 @@
 mod classes;
 mod grid;
 mod inference;
+mod loss;
 mod network;
 mod page;
 mod parse;
@@ -22,12 +23,12 @@ pub use grid::{
     ChannelRule, FixedSize, Interpolation, Method, Normalise, Resample, SeparateZ, SpacingGrid, WindowZScore, ZScore,
 };
 pub use inference::{Activation, Average, Inference, Mode, PatchWeights, Restore, SlidingWindow};
+pub use loss::{ChannelLoss, Formula, LossSettings, LossTerm, Partial, SoftmaxLoss, Stream};
 pub use network::{NetworkSpec, UnetPlan};
 pub use postprocess::{ClassList, Far, PostRule};
 pub use stage::{Crop, Orient, RoiSpec, Role, Stage};
 pub use training::{
-    AdamSettings, Augment, Axis, Chance, LossSettings, Mirror, OptimizerSettings, Profile, Schedule, Supervision,
-    TrainingSettings,
+    AdamSettings, Augment, Axis, Chance, Mirror, OptimizerSettings, Profile, Schedule, Supervision, TrainingSettings,
 };
 
 use crate::PipelineError;

@@ -1,7 +1,9 @@
 //! How a stage is trained: the `[training.ID]` tables.
 
+use super::{LossSettings, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A `[training.ID]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -10,7 +12,7 @@ pub struct TrainingSettings {
     /// Which kind of supervision.
     #[serde(default)]
     pub supervision: Supervision,
-    /// Terms of the loss and their weights.
+    /// What it minimises.
     pub loss: LossSettings,
     /// The optimiser.
     pub optimizer: OptimizerSettings,
@@ -26,6 +28,9 @@ pub struct TrainingSettings {
     pub iterations_per_epoch: u64,
     /// Samples per step.
     pub batch_size: usize,
+    /// Samples per step of each stream, in sum `batch_size`; without, samples of any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub streams: BTreeMap<Stream, usize>,
     /// Random changes of the samples.
     #[serde(default)]
     pub augment: Augment,
@@ -71,42 +76,6 @@ pub enum Supervision {
     /// Every case is labelled, each for the classes that it annotates.
     #[default]
     Supervised,
-}
-
-/// Terms of the loss and their weights; a weight of 0 leaves a term out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LossSettings {
-    /// Weight of the Dice term, 1 − soft Dice with squared denominator.
-    pub dice: f32,
-    /// Weight of the focal term (Lin et al. 2017).
-    #[serde(default)]
-    pub focal: f32,
-    /// Added to both sides of the Dice fraction, in voxels. With next to nothing a class that is annotated but absent from
-    /// a sample teaches nothing; with about the smallest organ's size, false positives of it cost.
-    #[serde(default = "tiny")]
-    pub smooth: f32,
-    /// Whether Dice sums run over the whole batch.
-    #[serde(default)]
-    pub batch_dice: bool,
-    /// Weight of foreground voxels in the focal term; background has 1 minus it.
-    #[serde(default = "half")]
-    pub focal_alpha: f32,
-    /// Exponent of the focal term.
-    #[serde(default = "gamma")]
-    pub focal_gamma: f32,
-}
-
-fn tiny() -> f32 {
-    1e-8
-}
-
-fn half() -> f32 {
-    0.5
-}
-
-fn gamma() -> f32 {
-    2.0
 }
 
 /// How parameters move.
@@ -354,6 +323,9 @@ pub enum Profile {
     EfficientSegNet,
     /// nnU-Net's rotation, scale, noise, blur, brightness, contrast, low resolution and gamma, without its mirroring.
     Standard,
+    /// `standard` with nnU-Net's mirroring, along every axis; a model of paired organs is better off without.
+    #[serde(rename = "nnunet")]
+    NnUnet,
     /// `standard` and more, stronger: for few scans, or synthetic ones that should prepare for real ones. Adds deformation,
     /// brightness and contrast of organs and tissues, thick slices, noise, cut fields of view and loose boxes.
     Robust,
@@ -444,6 +416,13 @@ impl Profile {
                 gamma_inverted: chance(0.1, 0.7, 1.5),
                 ..Augment::default()
             },
+            Self::NnUnet => Augment {
+                mirror: Some(Mirror {
+                    probability: 0.5,
+                    axes: vec![Axis::Z, Axis::Y, Axis::X],
+                }),
+                ..Self::Standard.changes()
+            },
             Self::Robust => Augment {
                 rotate_deg: chance(0.4, -20.0, 20.0),
                 scale: chance(0.4, 0.75, 1.3),
@@ -499,5 +478,11 @@ mod tests {
         assert_eq!(effective.noise_std, Some(off));
         assert_eq!(effective.scale, Some(Chance::new(0.2, [0.7, 1.4])));
         assert_eq!(effective.mirror, None);
+        let nnunet = Augment {
+            profile: Profile::NnUnet,
+            ..Augment::default()
+        };
+        assert_eq!(nnunet.effective().mirror.unwrap().axes, [Axis::Z, Axis::Y, Axis::X]);
+        assert_eq!(nnunet.effective().gamma, effective.gamma);
     }
 }

@@ -60,10 +60,12 @@ pub(super) fn validate(recipe: &Recipe, table: &LabelTable, source: &str) -> Res
             return Err("its last stage must have role = \"segment\"".to_owned());
         }
         for (id, training) in &recipe.training {
-            if recipe.stage(id).is_none() {
+            let Some(stage) = recipe.stage(id) else {
                 return Err(format!("[training.{id}] speaks of a stage that there is not"));
-            }
-            check_training(training).map_err(|reason| format!("[training.{id}]: {reason}"))?;
+            };
+            let loss = training.loss.check(stage.inference.activation);
+            loss.and_then(|()| check_training(training))
+                .map_err(|reason| format!("[training.{id}]: {reason}"))?;
         }
         Ok(())
     };
@@ -308,10 +310,12 @@ fn check_training(training: &TrainingSettings) -> Result<(), String> {
     if training.steps() == 0 || training.batch_size == 0 || training.validate_every == 0 {
         return Err("epochs, iterations_per_epoch, batch_size and validate_every must be at least 1".to_owned());
     }
-    let loss = &training.loss;
-    let values = [loss.dice, loss.focal, loss.smooth, loss.focal_alpha, loss.focal_gamma];
-    if !(values.iter().all(|v| v.is_finite() && *v >= 0.0) && loss.dice + loss.focal > 0.0 && loss.smooth > 0.0) {
-        return Err("loss: values must not be negative, a weight and smooth must be positive".to_owned());
+    let streamed: usize = training.streams.values().fold(0, |sum, &n| sum.saturating_add(n));
+    if !training.streams.is_empty() && streamed != training.batch_size {
+        return Err(format!(
+            "streams have {streamed} samples in sum, batch_size is {}",
+            training.batch_size
+        ));
     }
     let share = |v: f64| (0.0..1.0).contains(&v);
     let positive = |v: f64| v.is_finite() && v > 0.0;

@@ -2,11 +2,15 @@
 
 mod bench;
 mod compare;
+#[cfg(feature = "train")]
+mod data;
 mod demo;
 mod evaluate;
 mod inspect;
 mod model;
 mod phantom;
+#[cfg(feature = "train")]
+mod plan;
 mod recipe;
 mod segment;
 #[cfg(feature = "train")]
@@ -33,6 +37,10 @@ pub(crate) fn run(args: Args, printer: &Printer) -> anyhow::Result<Outcome> {
         Command::Inspect(args) => inspect::run(&args, printer),
         Command::Recipe(command) => recipe::run(&command, printer),
         Command::Model(command) => model::run(&command, printer),
+        #[cfg(feature = "train")]
+        Command::Data(command) => data::run(&command, printer),
+        #[cfg(feature = "train")]
+        Command::Plan(args) => plan::run(&args, printer),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(args, printer),
         Command::Bench(command) => bench::run(&command, args.threads, printer),

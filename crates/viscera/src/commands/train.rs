@@ -18,6 +18,7 @@ pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome>
         seed: args.seed,
         iterations: args.iterations,
         hours: args.hours,
+        fold: args.fold,
         validation_share: args.validation_share.unwrap_or(defaults.validation_share),
         cache: args.cache,
         init: args.init,
