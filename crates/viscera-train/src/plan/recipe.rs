@@ -6,8 +6,8 @@ use viscera_image::LabelTable;
 use viscera_pipeline::Recipe;
 use viscera_pipeline::recipe::{
     Activation, Augment, ChannelRule, Crop, Formula, Header, Inference, Interpolation, LossSettings, LossTerm, Method,
-    Modality, Mode, NetworkSpec, Normalise, OptimizerSettings, Orient, Partial, PatchWeights, Profile, Resample, Role,
-    Schedule, SeparateZ, SlidingWindow, SoftmaxLoss, SpacingGrid, Stage, TrainingSettings, UnetPlan,
+    Modality, NetworkSpec, Normalise, OptimizerSettings, Orient, Partial, PatchWeights, Profile, Resample, Role,
+    Schedule, SeparateZ, SlidingWindow, SoftmaxLoss, SpacingGrid, Stage, StageClasses, TrainingSettings, UnetPlan,
 };
 
 /// Id of the only stage.
@@ -46,6 +46,7 @@ impl Plan {
         let stage = Stage {
             id: STAGE.to_owned(),
             role: Role::Segment,
+            classes: StageClasses::All,
             orient: Orient::Ras,
             axes: self.axes,
             roi: None,
@@ -54,6 +55,7 @@ impl Plan {
                 spacing_mm: self.spacing,
                 image: interpolation(3),
                 logits: interpolation(1),
+                max_in_plane: None,
             }),
             normalise: Normalise::Channels(vec![ChannelRule::Fixed {
                 window: [ct.percentile_00_5, ct.percentile_99_5],
@@ -64,18 +66,15 @@ impl Plan {
                 Encoder::Plain => NetworkSpec::PlainUnet(network),
                 Encoder::Residual => NetworkSpec::ResidualEncoderUnet(network),
             },
-            inference: Inference {
-                mode: Mode::SlidingWindow,
-                activation: Activation::Softmax,
-                threshold: None,
-                window: Some(SlidingWindow {
+            inference: Inference::new(
+                Activation::Softmax,
+                None,
+                Some(SlidingWindow {
                     patch: self.patch,
                     step: 0.5,
                     weights: PatchWeights::Gaussian,
                 }),
-                mirror: Vec::new(),
-                folds: Vec::new(),
-            },
+            ),
             postprocess: Vec::new(),
         };
         let term = |formula| LossTerm {
