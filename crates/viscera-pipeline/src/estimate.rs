@@ -12,11 +12,12 @@ use viscera_net::Graph;
 
 /// The program itself, its threads and its buffers for files, measured on small scans.
 const PROGRAM_BYTES: u64 = 48 << 20;
-/// Multiply-accumulates per multiply-add that the processor could do: what whole networks reach, measured. The forms of
-/// convolution that save multiplications are in it, so it may exceed 1.
-const EFFICIENCY: f64 = 0.8;
-/// Voxels per second and thread of everything outside the networks: reading, turning, deciding, measuring, writing.
-const VOXELS_PER_SECOND: f64 = 14e6;
+/// Multiply-accumulates per multiply-add that the processor could do. Networks of eight channels reach less than a third,
+/// wide ones all of it and more, because some convolutions save multiplications; this lies between.
+const EFFICIENCY: f64 = 0.5;
+/// Voxels per second and thread of everything outside the networks: reading, turning, deciding, measuring, writing. On one
+/// thread it is twice that, but not all of it is shared among threads.
+const VOXELS_PER_SECOND: f64 = 20e6;
 /// Share of a scan that is taken to be the region around what an earlier stage finds. For the time alone.
 const REGION_SHARE: f64 = 0.4;
 
