@@ -14,8 +14,10 @@ use viscera_image::{AxisMap, Geometry, Intensity, LabelMap, Volume, components, 
 const BONE_HU: f32 = 300.0;
 /// Edge in mm of the blocks.
 const BLOCK_MM: f64 = 5.0;
-/// Radius in mm by which solid masses are eroded, so that muscles vanish and organs come apart.
-const CORE_MM: f64 = 10.0;
+/// Radius in mm by which solid masses are eroded, so that muscles vanish and organs come apart; two blocks of 4 to 6 mm.
+const CORE_MM: f64 = 12.1;
+/// Radius in mm by which lungs are opened, so that the skin's partial volume vanishes; one block.
+const RIM_MM: f64 = 6.1;
 /// Least volumes in ml before anything is said.
 const LEAST_BODY_ML: f64 = 1000.0;
 const LEAST_BONE_ML: f64 = 10.0;
@@ -26,11 +28,11 @@ const MOST_SECOND: f64 = 0.6;
 /// Half of the height in mm around the middle of the mass in which it must be larger than the lungs: the heart, which lies
 /// on the left, is not.
 const LEVEL_MM: f64 = 15.0;
-/// Distances in mm towards the wrong end from which on a scan counts as flipped. Healthy adults have 3 to 50 (bones), 30 to
-/// 200 (lungs) and 30 to 110 (liver) towards the right end.
+/// Distances in mm towards the wrong end from which on a scan counts as flipped. Upright scans and phantoms have −3 to 50
+/// (bones), −20 (lungs alone) to 200 (lungs) and 10 (with the heart) to 90 (liver) towards the right end.
 const BONES_MM: f64 = 10.0;
-const LUNGS_MM: f64 = 30.0;
-const MASS_MM: f64 = 25.0;
+const LUNGS_MM: f64 = 25.0;
+const MASS_MM: f64 = 20.0;
 
 /// How things lie in a scan, in mm along the patient's axes; `None` where too little of them is in view.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -95,7 +97,7 @@ pub fn lie_of_body<T: Intensity>(scan: &Volume<T>) -> Result<Lie, PipelineError>
 
     let is_lung = inside(&|b| f64::from(u8::from((-950.0..-600.0).contains(&b.mean))));
     let mut lung = Volume::new(grid.clone(), is_lung.iter().map(|v| *v as u8).collect())?;
-    morphology::open(&mut lung, 1, 1.1 * BLOCK_MM)?;
+    morphology::open(&mut lung, 1, RIM_MM)?;
     let lung: Vec<f64> = lung.data().iter().map(|v| f64::from(*v)).collect();
     let (lungs, lung_at) = centroid(grid, &lung);
 
@@ -248,7 +250,7 @@ mod tests {
                 assert_eq!(codes(&flipped(&scan, axis)), [code], "seed {seed}");
             }
         }
-        // Bones are a matter of contrast of few voxels in so coarse a grid: not every seed has enough.
+        // Thin bones are not bright in so coarse a grid, so not every seed has enough of them.
         assert!((0..4).any(|seed| codes(&flipped(&scan(seed), 1)) == ["back-to-front"]));
     }
 

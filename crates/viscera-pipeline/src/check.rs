@@ -11,10 +11,9 @@ const SAMPLE: usize = 1 << 22;
 const LEAST_RANGE: f64 = 60.0;
 /// Highest 99.5th percentile in HU. Bone ends near 2000, and metal fills less than a two-hundredth of any scan.
 const HIGHEST: f64 = 4100.0;
-/// What lies below is padding, not air.
-const AIR: f64 = -1200.0;
-/// Least share of voxels below −30 HU (fat, lung, air), even in a scan cut tightly around the patient.
-const LEAST_DARK: f64 = 0.002;
+/// Least share of voxels between −200 and −30 HU (fat, and soft tissue in part of a voxel), even in a scan cut tightly
+/// around a lean patient. Scans have 3 % and more; one whose intercept got lost has none, whatever its padding is.
+const LEAST_FAT: f64 = 0.002;
 /// Least share of voxels between −30 and 300 HU (soft tissue, with or without contrast).
 const LEAST_SOFT: f64 = 0.002;
 
@@ -39,10 +38,10 @@ pub fn not_hounsfield<T: Intensity>(voxels: &[T]) -> Result<Option<String>, Imag
     }
     let between = |low, high| -> Result<u64, ImageError> { Ok(histogram(&sample, low, high, 1)?.counts.iter().sum()) };
     let share = |n: u64| n as f64 / sample.len() as f64;
-    if share(between(AIR, -30.0)?) < LEAST_DARK {
+    if share(between(-200.0, -30.0)?) < LEAST_FAT {
         return Ok(Some(format!(
-            "hardly any lies below −30, where a CT has air (−1000) and fat (−100); 99 % lie between {low:.0} and \
-             {high:.0}. If it is a CT, its slope and intercept were lost (often −1024)"
+            "hardly any lies between −200 and −30, where a CT has fat; 99 % lie between {low:.0} and {high:.0}. If it is a \
+             CT, its slope and intercept were lost (often −1024)"
         )));
     }
     if share(between(-30.0, 300.0)?) < LEAST_SOFT {
@@ -92,7 +91,7 @@ mod tests {
             ),
             (
                 "lost intercept beside padding",
-                spread(&[(-2000.0, -2000.0, 300), (0.0, 30.0, 400), (900.0, 1100.0, 600)]),
+                spread(&[(-976.0, -976.0, 300), (0.0, 30.0, 400), (900.0, 1100.0, 600)]),
                 "slope and intercept",
             ),
             ("noise", spread(&[(-32768.0, 32767.0, 1000)]), "far above bone"),

@@ -183,6 +183,27 @@ fn hostile_scans_give_one_clear_error_each() {
 }
 
 #[test]
+fn masks_in_doubt_are_written_and_fail_a_run_that_asks_for_it() {
+    let dir = TempDir::new().unwrap();
+    let input = scan(dir.path(), "a.nii.gz");
+    let out = dir.path().join("out");
+    // Whatever a network sees in this, it is no abdomen.
+    for again in [&[][..], &["--resume"]] {
+        let output = viscera(&[&["segment", text(&input), "-o", text(&out), "--fail-on-qc"], again].concat());
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("1 of 1 scans have masks in doubt"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    let manifest = std::fs::read_to_string(out.join("a.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let first = &manifest["warnings"][0];
+    assert!(first["severity"] != "note" && first["organs"].is_array(), "{first}");
+}
+
+#[test]
 fn a_bad_file_in_a_folder_does_not_stop_the_others() {
     let dir = TempDir::new().unwrap();
     let input = dir.path().join("in");
