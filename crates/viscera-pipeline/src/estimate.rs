@@ -5,7 +5,7 @@ use crate::prepare::network_error;
 use crate::recipe::{Method, Resample, Stage};
 use crate::window::positions;
 use crate::{PipelineError, Segmenter};
-use viscera_engine::MemoryNeed;
+use viscera_engine::{MemoryNeed, Precision};
 use viscera_image::{AxisMap, Geometry, Step, Trace};
 use viscera_io::ImageFacts;
 use viscera_net::Graph;
@@ -53,13 +53,9 @@ pub fn estimate(segmenter: &Segmenter, scan: &ImageFacts, threads: usize) -> Res
         }
         let mut trace = Trace::new(scan.geometry.clone());
         trace.push(Step::Orient(map))?;
-        let work = work(
-            stage,
-            network.graph,
-            trace.current(),
-            network.folds.len() as u64,
-            threads,
-        )?;
+        let folds = network.folds.len() as u64;
+        let precision = segmenter.options().precision;
+        let work = work(stage, network.graph, trace.current(), folds, threads, precision)?;
         macs = macs.saturating_add(work.macs);
         kept = kept.saturating_add(work.kept);
         passing = passing.max(work.passing);
@@ -79,17 +75,24 @@ pub fn estimate(segmenter: &Segmenter, scan: &ImageFacts, threads: usize) -> Res
 /// What a stage's networks cost.
 struct Work {
     macs: u64,
-    /// Bytes that stay for the next scan: weights, as the model and as the engines have them, and working memory.
+    /// Bytes that stay for the next scan: weights, as the model and as the engines have them.
     kept: u64,
-    /// Bytes of input and logits.
+    /// Bytes of input and logits, and what the networks work in.
     passing: u64,
 }
 
-fn work(stage: &Stage, graph: &Graph, scan: &Geometry, folds: u64, threads: usize) -> Result<Work, PipelineError> {
+fn work(
+    stage: &Stage,
+    graph: &Graph,
+    scan: &Geometry,
+    folds: u64,
+    threads: usize,
+    precision: Precision,
+) -> Result<Work, PipelineError> {
     let failed = |source| network_error(stage, source);
     let graph = stage.inference_graph(graph).map_err(failed)?;
     let size = stage.network_size();
-    let need = MemoryNeed::new(&graph, 1, size, threads).map_err(failed)?;
+    let need = MemoryNeed::with_precision(&graph, 1, size, threads, precision).map_err(failed)?;
     let shapes = graph.shapes(size).map_err(failed)?;
     let channels = graph
         .outputs
@@ -104,8 +107,10 @@ fn work(stage: &Stage, graph: &Graph, scan: &Geometry, folds: u64, threads: usiz
         (Some(_), Resample::Spacing(_)) => REGION_SHARE,
         _ => 1.0,
     };
-    // Input and output of a run, once more as mirrored or summed.
-    let mut passing = values(size, 1 + 2 * channels);
+    // Input and output of a run, once more as mirrored or summed; a single run over the whole volume hands on slabs.
+    let single = stage.inference.window.is_none() && mirrors * folds == 1;
+    let mut passing = values(size, 1 + if single { 0 } else { 2 * channels });
+    passing = passing.saturating_add((need.values + need.scratch) as u64);
     let macs = match stage.inference.window {
         None => each,
         Some(window) => {
@@ -124,9 +129,12 @@ fn work(stage: &Stage, graph: &Graph, scan: &Geometry, folds: u64, threads: usiz
         // Before it is resampled, the part is cut out.
         passing = passing.saturating_add(values(scan.shape, 2));
     }
+    // Of weights that are kept in f32 the engine and the model share one copy.
+    let own = if precision.is_bf16() { need.weights } else { 0 };
+    let model: usize = graph.params.iter().map(|p| 4 * p.len()).sum();
     Ok(Work {
         macs,
-        kept: ((need.total() + need.weights) as u64).saturating_mul(folds),
+        kept: ((model + own + need.packed) as u64).saturating_mul(folds),
         passing,
     })
 }

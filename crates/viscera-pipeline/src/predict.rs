@@ -16,6 +16,27 @@ use rayon::prelude::*;
 use viscera_engine::Engine;
 use viscera_net::{NetError, Tensor};
 
+/// Slices of a slab of a whole volume's logits.
+const SLAB: usize = 16;
+
+/// What can fail while a network's output is read.
+enum Failed {
+    Network(NetError),
+    Pipeline(PipelineError),
+}
+
+impl From<NetError> for Failed {
+    fn from(error: NetError) -> Self {
+        Self::Network(error)
+    }
+}
+
+impl From<PipelineError> for Failed {
+    fn from(error: PipelineError) -> Self {
+        Self::Pipeline(error)
+    }
+}
+
 /// A stage's networks, ready to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Predictor<'a> {
@@ -39,8 +60,9 @@ impl<'a> Predictor<'a> {
     /// # Errors
     /// [`PipelineError::Network`] when the engine fails or an output does not have the input's grid; those of `read`.
     pub fn run(&self, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
-        match self.stage.inference.window {
-            None => {
+        match (self.stage.inference.window, self.engines) {
+            (None, [engine]) if self.stage.inference.mirror.is_empty() => self.stream(engine, input, read),
+            (None, _) => {
                 let mut all = self.patch(input)?;
                 let floor = self.floor();
                 if floor > 0.0 {
@@ -48,7 +70,48 @@ impl<'a> Predictor<'a> {
                 }
                 read(&Slab::of(&all))
             }
-            Some(window) => self.slide(input, window, read),
+            (Some(window), _) => self.slide(input, window, read),
+        }
+    }
+
+    /// One run over the whole volume; its output comes in slabs and never exists as a whole.
+    fn stream(&self, engine: &Engine, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
+        let [_, _, nz, ny, nx] = input.shape();
+        let floor = self.floor();
+        let mut next = 0;
+        let mut each = |start: usize, mut logits: Tensor| -> Result<(), Failed> {
+            let [slices, y, x] = logits.spatial();
+            if [y, x] != [ny, nx] {
+                return Err(self.off_grid(input).into());
+            }
+            self.finish(&mut logits);
+            if floor > 0.0 {
+                logits.data_mut().par_iter_mut().for_each(|p| *p = raised(*p, floor));
+            }
+            next = start + slices;
+            let slab = Slab::new(logits.data(), slices, slices, [y, x], start);
+            read(&slab.ok_or_else(|| self.off_grid(input))?)?;
+            Ok(())
+        };
+        engine
+            .run_in_slabs(input, SLAB, &mut each)
+            .map_err(|failed| match failed {
+                Failed::Network(e) => network_error(self.stage, e),
+                Failed::Pipeline(e) => e,
+            })?;
+        if next == nz { Ok(()) } else { Err(self.off_grid(input)) }
+    }
+
+    fn off_grid(&self, input: &Tensor) -> PipelineError {
+        let grid = input.spatial();
+        self.fails(&format!("the network gives no logits on its input's grid of {grid:?}"))
+    }
+
+    /// Makes probabilities of logits where these are averaged.
+    fn finish(&self, output: &mut Tensor) {
+        let inference = &self.stage.inference;
+        if inference.average == Average::Probabilities && inference.activation == Activation::Softmax {
+            softmax(output);
         }
     }
 
@@ -85,12 +148,8 @@ impl<'a> Predictor<'a> {
             .into_iter()
             .next()
             .filter(|t| t.spatial() == grid)
-            .ok_or_else(|| self.fails(&format!("the network gives no logits on its input's grid of {grid:?}")))?;
-        if self.stage.inference.average == Average::Probabilities
-            && self.stage.inference.activation == Activation::Softmax
-        {
-            softmax(&mut output);
-        }
+            .ok_or_else(|| self.off_grid(input))?;
+        self.finish(&mut output);
         Ok(output)
     }
 

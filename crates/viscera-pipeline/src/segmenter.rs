@@ -6,7 +6,7 @@ use crate::decide::Decision;
 use crate::localise::Localised;
 use crate::plausibility::look_over;
 use crate::postprocess::{Removed, clean};
-use crate::predict::Predictor;
+use crate::predict::{Predictor, Reader};
 use crate::prepare::{NetworkInput, Oriented, network_error};
 use crate::probability::{Gathered, ProbabilityKind, ProbabilityMap};
 use crate::recipe::{Axis, Modality, Restore, Role, Stage, subset};
@@ -15,10 +15,10 @@ use crate::slab::Slab;
 use crate::statistics::{Organ, measure};
 use crate::{Model, PipelineError, Warning, Warnings, Watch, not_hounsfield};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::time::Instant;
-use viscera_engine::Engine;
+use viscera_engine::{Engine, Precision};
 use viscera_image::{Box3, Intensity, LabelMap, LabelTable, Volume, paste_over};
 use viscera_io::{Image, ReadImage};
 use viscera_net::Tensor;
@@ -34,8 +34,19 @@ pub struct SegmentOptions {
     pub tta: Option<Tta>,
     /// Step of every sliding window in patches, 0 < s ≤ 1; as the recipe says without.
     pub step_size: Option<f64>,
+    /// How networks store values while they run.
+    #[serde(serialize_with = "precision_name")]
+    pub precision: Precision,
     /// Probabilities to give beside the labels: before clean-up, for all of the model's classes.
     pub probabilities: Option<ProbabilityKind>,
+}
+
+fn precision_name<S: Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match precision {
+        Precision::Auto => "auto",
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    })
 }
 
 /// Mirroring at test time.
@@ -173,7 +184,8 @@ impl Segmenter {
             let stage = adjusted(network.stage, options, &model)?;
             let failed = |e| network_error(&stage, e);
             let graph = stage.inference_graph(network.graph).map_err(failed)?;
-            let engines = network.folds.iter().map(|weights| Engine::new(&graph, weights));
+            let engine = |weights| Engine::with_options(&graph, weights, options.precision.into());
+            let engines = network.folds.iter().map(engine);
             let engines = engines.collect::<Result<_, _>>().map_err(failed)?;
             let classes = stage.table(model.labels())?;
             stages.push(Ready {
@@ -387,11 +399,18 @@ struct Found {
 }
 
 impl Ready {
+    /// Runs the networks, and gives their working memory back: the next stage's need it.
+    fn predict(&self, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
+        let done = Predictor::new(&self.stage, &self.engines).run(input, read);
+        self.engines.iter().for_each(Engine::release);
+        done
+    }
+
     /// The labels of an input on the network's own grid. `told` sees each slab.
     fn labels_on_grid(&self, input: &Tensor, told: &dyn Fn(&Slab<'_>)) -> Result<Vec<u8>, PipelineError> {
         let decision = Decision::new(&self.stage.inference, &self.classes);
         let mut labels = Vec::with_capacity(input.spatial().iter().product());
-        Predictor::new(&self.stage, &self.engines).run(input, &mut |slab| {
+        self.predict(input, &mut |slab| {
             labels.extend(decision.slab_labels(slab));
             told(slab);
             Ok(())
@@ -417,7 +436,7 @@ impl Ready {
         let by_labels = self.stage.inference.restore == Restore::Labels;
         let mut small = Vec::new();
         let mut restore_seconds = 0.0;
-        Predictor::new(&self.stage, &self.engines).run(tensor, &mut |slab| {
+        self.predict(tensor, &mut |slab| {
             let begin = Instant::now();
             meter.push(slab);
             if by_labels {

@@ -99,6 +99,10 @@ pub(crate) struct SegmentArgs {
     #[arg(long, value_name = "KIND")]
     pub(crate) tta: Option<TtaKind>,
 
+    /// How networks store values while they run; auto is bf16 on processors that multiply in it, and f32 on others.
+    #[arg(long, default_value = "auto", value_name = "KIND")]
+    pub(crate) precision: RunPrecision,
+
     /// Write probabilities too, on the scan's grid, in steps of 1/255.
     #[arg(long, value_name = "WHICH")]
     pub(crate) probabilities: Option<ProbabilitiesOf>,
@@ -389,6 +393,9 @@ pub(crate) enum ModelCommand {
         /// Voxels of an input: what the networks take in work and memory for it [default: the size that they are made for].
         #[arg(long, value_name = "Z,Y,X", value_parser = triple::<usize>, conflicts_with = "dot")]
         input: Option<[usize; 3]>,
+        /// How values are stored while a network runs, for the memory that it takes.
+        #[arg(long, default_value = "auto", value_name = "KIND", conflicts_with = "dot")]
+        precision: RunPrecision,
     },
     /// Write a model with another model card.
     Card {
@@ -436,6 +443,9 @@ pub(crate) enum ModelCommand {
         /// The stage, where there are several.
         #[arg(long, value_name = "ID")]
         stage: Option<String>,
+        /// How values are stored while the network runs.
+        #[arg(long, default_value = "auto", value_name = "KIND")]
+        precision: RunPrecision,
     },
     /// Check that a model file is what was written: its hash, its tensors, that all weights are finite.
     Verify {
@@ -462,6 +472,17 @@ pub(crate) enum Precision {
     /// Four bytes, exact.
     F32,
     /// Two bytes, rounded.
+    Bf16,
+}
+
+/// How values are stored while a network runs. Arithmetic is f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RunPrecision {
+    /// Two bytes where the processor multiplies in bf16 (AMX), four elsewhere.
+    Auto,
+    /// Four bytes.
+    F32,
+    /// Two bytes: half the memory.
     Bf16,
 }
 
@@ -637,6 +658,10 @@ pub(crate) struct BenchNetArgs {
     /// Time training steps (forward, loss, backward, SGD) and not forward passes.
     #[arg(long)]
     pub(crate) train: bool,
+
+    /// How values are stored in a forward pass; training steps are f32.
+    #[arg(long, default_value = "auto", value_name = "KIND")]
+    pub(crate) precision: RunPrecision,
 
     /// Measured passes, after one that does not count.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = whole)]

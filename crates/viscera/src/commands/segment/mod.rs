@@ -53,6 +53,7 @@ pub(super) fn run(args: SegmentArgs, printer: &Printer) -> anyhow::Result<Outcom
         allow_non_hu: args.allow_non_hu,
         tta: args.tta.map(Into::into),
         step_size: args.step_size,
+        precision: args.precision.into(),
         probabilities: args.probabilities.map(Into::into),
     };
     let segmenter = Segmenter::new(super::models().load(&args.model)?, &options)?;
