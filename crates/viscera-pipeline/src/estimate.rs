@@ -178,7 +178,7 @@ normalise = { channels = [{ scheme = 'fixed', window = [-325, 325], mean = 0, st
 inference = { mode = 'sliding_window', activation = 'softmax', window = { patch = [16, 24, 32], step = 0.5, weights = 'gaussian' } }
 [stage.network]
 arch = 'plain_unet'
-features = [4, 8]
+features = [16, 32]
 kernels = [[3, 3, 3], [3, 3, 3]]
 strides = [[1, 1, 1], [2, 2, 2]]
 depths = [1, 1]
