@@ -18,9 +18,9 @@ pub struct InputCase {
 /// Endings of files with voxels, in the order in which they are looked for. All may be compressed (`.gz`).
 const ENDINGS: [&str; 8] = [".nii", ".hdr", ".img", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"];
 
-/// Name of a case by its file's name: without `.nii.gz`, `.nii`, `.hdr`, `.img`, `.seg.nrrd`, `.nrrd`, `.nhdr`, `.mha` or
-/// `.mhd` (plain or `.gz`, in any case of letters), and without nnU-Net's channel suffix `_0000`. `None` for other endings
-/// and for names that are empty then.
+/// Name of a case by its file's name: without `.nii`, `.hdr`, `.img`, `.seg.nrrd`, `.nrrd`, `.nhdr`, `.mha` or `.mhd`
+/// (plain or `.gz`, in any case of letters), and without nnU-Net's channel suffix `_0000`. `None` for other endings and
+/// for names that are empty then.
 #[must_use]
 pub fn case_name(path: &Path) -> Option<String> {
     let (stem, _) = split_name(path)?;

@@ -1,4 +1,5 @@
-//! Readers and writers of files from outside: NIfTI, NRRD, MetaImage, PNG, surfaces, and the folder conventions of nnU-Net.
+//! Readers and writers of files from outside: NIfTI, NRRD, MetaImage, PNG, surfaces, and the folder conventions of
+//! nnU-Net.
 //!
 //! Everything here takes bytes that nobody has checked. Allocation is bounded by what a file really holds, every fault
 //! is an error with a cause and a way out, and nothing panics. Files are written to a temporary name in the same folder

@@ -64,8 +64,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SegmentArgs {
-    /// Scans (NIfTI, NRRD, MetaImage), folders of them, patterns such as 'ct/*.nii.gz', or - for a list on standard input, a path a line
-    /// (nnU-Net's _0000 is stripped from names).
+    /// Scans (NIfTI, NRRD, MetaImage), folders of them, patterns such as 'ct/*.nii.gz', or - for a list on standard
+    /// input, a path a line (nnU-Net's _0000 is stripped from names).
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
 
@@ -81,8 +81,8 @@ pub(crate) struct SegmentArgs {
     #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
     pub(crate) roi_subset: Option<Vec<String>>,
 
-    /// Print volume and mean HU per organ, and write them to statistics.csv, and per scan to CASE/statistics.json and .csv
-    /// in TotalSegmentator's form.
+    /// Print volume and mean HU per organ, and write them to statistics.csv, and per scan to CASE/statistics.json and
+    /// .csv in TotalSegmentator's form.
     #[arg(long)]
     pub(crate) statistics: bool,
 

@@ -156,7 +156,7 @@ fn hostile_scans_give_one_clear_error_each() {
         (&magic, "not a NIfTI file"),
         (&nan, "spacing"),
         (&photograph, "not Hounsfield units"),
-        (&noise, "gzip"),
+        (&noise, "compressed data are damaged"),
         (&missing, "no such file"),
     ] {
         let output = viscera(&["segment", text(path), "-o", text(&folder.join("out"))]);

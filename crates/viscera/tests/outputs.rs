@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use viscera_io::{ReadOptions, read_image, read_label_map, write_image};
+use viscera_io::{ReadOptions, case_name, read_image, read_label_map, write_image};
 
 fn run(arguments: &[&str]) -> (i32, String) {
     let output = Command::cargo_bin("viscera")
@@ -85,8 +85,7 @@ fn every_form_says_the_same() {
     assert!(there.remove("statistics.csv"));
     assert_eq!(there, named);
 
-    let name = scan.file_name().unwrap().to_str().unwrap().replace("_0000", "");
-    let labels = read_label_map(&plain.join(name)).unwrap();
+    let labels = read_label_map(&plain.join(format!("{}.nii.gz", case_name(&scan).unwrap()))).unwrap();
     let segments = read_label_map(&out.join("p.seg.nrrd")).unwrap();
     assert_eq!(segments.data(), labels.data());
     assert!(segments.geometry().same_grid(labels.geometry(), 1e-3));

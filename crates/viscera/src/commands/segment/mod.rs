@@ -9,6 +9,7 @@ use crate::interrupt;
 use crate::printer::{Printer, Side};
 use anyhow::bail;
 use reporter::Reporter;
+use std::collections::BTreeMap;
 use viscera_io::{expand_inputs, with_list};
 use viscera_pipeline::batch::{Batch, BatchOptions, Probed, part, probe};
 use viscera_pipeline::{JobOptions, Manifest, Organ, Outputs, SegmentOptions, Segmenter, write_statistics};
@@ -105,12 +106,26 @@ pub(super) fn report(manifest: &Manifest, statistics: bool, printer: &Printer) {
         manifest.case,
         manifest.report.organs.len(),
         manifest.seconds,
-        manifest.outputs.join(", ")
+        files(&manifest.outputs)
     ));
     warn(manifest, printer);
     if statistics {
         table(&manifest.report.organs, printer);
     }
+}
+
+/// Names of files for people: of those in a folder, the folder and how many.
+fn files(names: &[String]) -> String {
+    let mut inner: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut listed: Vec<String> = Vec::new();
+    for name in names {
+        match name.split_once('/') {
+            Some((folder, _)) => *inner.entry(folder).or_default() += 1,
+            None => listed.push(name.clone()),
+        }
+    }
+    listed.extend(inner.iter().map(|(folder, n)| format!("{folder}/ ({n} files)")));
+    listed.join(", ")
 }
 
 fn warn(manifest: &Manifest, printer: &Printer) {
