@@ -79,12 +79,12 @@ impl Product<'_> {
         if step == 1 {
             let lefts: [&[f32]; ROWS] = std::array::from_fn(|r| &self.left[start(0, r)..][..self.inner]);
             for k in 0..self.inner {
-                add(lefts.map(|left| left[k]), right(k), &mut sums);
+                add(right(k), |r| lefts[r][k], &mut sums);
             }
         } else {
             for k in 0..self.inner {
                 let left = &self.left[start(k, 0)..][..(ROWS - 1) * row_step + 1];
-                add(std::array::from_fn(|r| left[r * row_step]), right(k), &mut sums);
+                add(right(k), |r| left[r * row_step], &mut sums);
             }
         }
         for (r, sums) in sums.into_iter().enumerate() {
@@ -99,14 +99,15 @@ impl Product<'_> {
 /// Adds one step of the inner dimension to a tile's sums.
 #[inline(always)]
 fn add<V: Vector, const ROWS: usize, const COLUMNS: usize>(
-    left: [f32; ROWS],
     right: &[Lane],
+    left: impl Fn(usize) -> f32,
     sums: &mut [[V; COLUMNS]; ROWS],
 ) {
-    for (sums, left) in sums.iter_mut().zip(left) {
-        let left = V::splat(left);
+    let right: [V; COLUMNS] = std::array::from_fn(|c| V::load(&right[c]));
+    for (r, sums) in sums.iter_mut().enumerate() {
+        let left = V::splat(left(r));
         for (sum, right) in sums.iter_mut().zip(right) {
-            *sum = left.mul_add(V::load(right), *sum);
+            *sum = left.mul_add(right, *sum);
         }
     }
 }
