@@ -216,12 +216,6 @@ impl Engine {
         self.run_steps::<E, _>(input, None, None, Some(height), finish)?.0
     }
 
-    /// Gives the memory of values between operations back to the system. The next run takes it anew.
-    pub fn release(&self) {
-        drop(self.take_pool::<Lane>());
-        drop(self.take_pool::<Half>());
-    }
-
     /// Runs all steps and keeps nothing.
     fn infer_steps(&self, input: &Tensor, seconds: Option<&mut Vec<f64>>) -> Result<Vec<Tensor>, NetError> {
         Ok(if self.bf16 {

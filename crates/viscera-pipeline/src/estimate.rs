@@ -75,9 +75,9 @@ pub fn estimate(segmenter: &Segmenter, scan: &ImageFacts, threads: usize) -> Res
 /// What a stage's networks cost.
 struct Work {
     macs: u64,
-    /// Bytes that stay for the next scan: weights, as the model and as the engines have them.
+    /// Bytes that stay for the next scan: the model's weights.
     kept: u64,
-    /// Bytes of input and logits, and what the networks work in.
+    /// Bytes of input and logits, and of the engines.
     passing: u64,
 }
 
@@ -134,8 +134,8 @@ fn work(
     let model: usize = graph.params.iter().map(|p| 4 * p.len()).sum();
     Ok(Work {
         macs,
-        kept: ((model + own + need.packed) as u64).saturating_mul(folds),
-        passing,
+        kept: (model as u64).saturating_mul(folds),
+        passing: passing.saturating_add(((own + need.packed) as u64).saturating_mul(folds)),
     })
 }
 

@@ -18,10 +18,10 @@ use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::time::Instant;
-use viscera_engine::{Engine, Precision};
+use viscera_engine::{Engine, MemoryNeed, Precision};
 use viscera_image::{Box3, Intensity, LabelMap, LabelTable, Volume, paste_over};
 use viscera_io::{Image, ReadImage};
-use viscera_net::Tensor;
+use viscera_net::{Graph, Tensor, Weights};
 
 /// What a [`Segmenter`] should do beyond its model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -76,7 +76,11 @@ pub struct Segmenter {
 struct Ready {
     stage: Stage,
     classes: LabelTable,
-    engines: Vec<Engine>,
+    /// What of its network is run.
+    graph: Graph,
+    /// Weights of each fold, shared with the model.
+    folds: Vec<Weights>,
+    precision: Precision,
 }
 
 /// A finished scan.
@@ -184,14 +188,15 @@ impl Segmenter {
             let stage = adjusted(network.stage, options, &model)?;
             let failed = |e| network_error(&stage, e);
             let graph = stage.inference_graph(network.graph).map_err(failed)?;
-            let engine = |weights| Engine::with_options(&graph, weights, options.precision.into());
-            let engines = network.folds.iter().map(engine);
-            let engines = engines.collect::<Result<_, _>>().map_err(failed)?;
+            // Finds what the engine cannot run.
+            MemoryNeed::new(&graph, 1, stage.network_size(), 1).map_err(failed)?;
             let classes = stage.table(model.labels())?;
             stages.push(Ready {
                 stage,
                 classes,
-                engines,
+                graph,
+                folds: network.folds.to_vec(),
+                precision: options.precision,
             });
         }
         let kept = match &options.roi_subset {
@@ -399,11 +404,13 @@ struct Found {
 }
 
 impl Ready {
-    /// Runs the networks, and gives their working memory back: the next stage's need it.
+    /// Runs the networks. Their engines live no longer, since the next stage's need the memory; to make them costs little
+    /// beside running them.
     fn predict(&self, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
-        let done = Predictor::new(&self.stage, &self.engines).run(input, read);
-        self.engines.iter().for_each(Engine::release);
-        done
+        let engine = |weights| Engine::with_options(&self.graph, weights, self.precision.into());
+        let engines = self.folds.iter().map(engine).collect::<Result<Vec<_>, _>>();
+        let engines = engines.map_err(|e| network_error(&self.stage, e))?;
+        Predictor::new(&self.stage, &engines).run(input, read)
     }
 
     /// The labels of an input on the network's own grid. `told` sees each slab.
