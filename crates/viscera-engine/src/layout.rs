@@ -272,8 +272,7 @@ impl<B: Buffer> BufferPool<B> {
     /// is room for the one that the caller will make; a pool that hoards keeps them.
     pub(crate) fn find(&mut self, lanes: usize) -> Found<B> {
         let room = |i: usize| self.free[i].room();
-        let all = 0..self.free.len();
-        let fits = all.clone().filter(|&i| room(i) >= lanes && 2 * room(i) <= 5 * lanes);
+        let fits = (0..self.free.len()).filter(|&i| room(i) >= lanes && 2 * room(i) <= 5 * lanes);
         if let Some(fit) = fits.min_by_key(|&i| room(i)) {
             return Found::Fits(self.free.swap_remove(fit));
         }
