@@ -275,13 +275,12 @@ impl<B> Default for BufferPool<B> {
 }
 
 impl<B: Buffer> BufferPool<B> {
-    /// The tightest buffer that holds so many lanes and wastes less than half of itself. Where there is none, those that
-    /// are too small go back to the system, the largest first, until there is room for the one that the caller will make;
-    /// a pool that hoards keeps them.
+    /// The tightest buffer that holds so many lanes and is at most 2.5 times as large, so that half the channels without a
+    /// halo still fit. Where there is none, those that are too small go back to the system, the largest first, until there
+    /// is room for the one that the caller will make; a pool that hoards keeps them.
     pub(crate) fn find(&mut self, lanes: usize) -> Found<B> {
         let room = |i: usize| self.free[i].room();
-        let all = 0..self.free.len();
-        let fits = all.clone().filter(|&i| room(i) >= lanes && room(i) / 2 <= lanes);
+        let fits = (0..self.free.len()).filter(|&i| room(i) >= lanes && 2 * room(i) <= 5 * lanes);
         if let Some(fit) = fits.min_by_key(|&i| room(i)) {
             return Found::Fits(self.free.swap_remove(fit));
         }

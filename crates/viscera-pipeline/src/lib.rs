@@ -59,7 +59,6 @@ pub use segmenter::{Report, RoiReport, SegmentOptions, Segmentation, Segmenter, 
 pub use slab::Slab;
 pub use source::SourceFile;
 pub use statistics::{Organ, Side, measure};
-pub use viscera_engine::Precision;
 pub use viscera_net::Storage;
 pub use warning::{Direction, Severity, Warning, Warnings};
 pub use watch::{Progress, Watch};
