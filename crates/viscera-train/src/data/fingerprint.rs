@@ -55,9 +55,9 @@ impl Fingerprint {
     /// The first fault by case name: [`TrainError::Io`], [`TrainError::Case`] for an image and labels on different grids
     /// or an image of zeros; [`TrainError::DataSet`] when no case has labels or no voxel has one.
     pub fn of(cases: &[Case]) -> Result<Self, TrainError> {
-        let found: Vec<Result<OfCase, TrainError>> = cases
-            .par_iter()
-            .filter(|case| case.labels.is_some())
+        let labelled: Vec<&Case> = cases.iter().filter(|case| case.labels.is_some()).collect();
+        let found: Vec<Result<OfCase, TrainError>> = labelled
+            .into_par_iter()
             .with_max_len(1)
             .map(OfCase::new)
             .collect();
