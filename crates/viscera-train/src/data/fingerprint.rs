@@ -56,11 +56,8 @@ impl Fingerprint {
     /// or an image of zeros; [`TrainError::DataSet`] when no case has labels or no voxel has one.
     pub fn of(cases: &[Case]) -> Result<Self, TrainError> {
         let labelled: Vec<&Case> = cases.iter().filter(|case| case.labels.is_some()).collect();
-        let found: Vec<Result<OfCase, TrainError>> = labelled
-            .into_par_iter()
-            .with_max_len(1)
-            .map(OfCase::new)
-            .collect();
+        let found: Vec<Result<OfCase, TrainError>> =
+            labelled.into_par_iter().with_max_len(1).map(OfCase::new).collect();
         let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut shares: Vec<f64> = found.iter().map(|case| case.share).collect();
         shares.sort_by(f64::total_cmp);
