@@ -54,7 +54,7 @@ fn healthy_phantoms_are_silent() {
 #[test]
 fn flipped_scans_are_reported_by_picture_and_by_organs() {
     // Patients with enough bright bone.
-    let has_bones = |p: &Phantom| lie_of_body(&p.image).unwrap().bones_behind_mm > Some(12.0);
+    let has_bones = |p: &Phantom| lie_of_body(&p.image).unwrap().bones_behind_mm > Some(22.0);
     let phantoms: Vec<_> = (0..8)
         .map(|seed| (seed, phantom(seed)))
         .filter(|(_, p)| has_bones(p))
