@@ -1,18 +1,21 @@
 //! The executor: walks the steps of a graph forward and backward.
 
 use crate::Isa;
+use crate::element::{Element, Half, Pools, Precision};
 use crate::kernels::activation::Pointwise;
 use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_passes};
 use crate::kernels::moments::Partial;
 use crate::kernels::norm::{self, Affine, Statistics, Tail};
+use crate::kernels::packed::Kept;
 use crate::kernels::pointwise;
 use crate::kernels::scope::Scope;
 use crate::kernels::weight_gradient::{bias_gradient, weight_gradient};
 use crate::kernels::winograd::{self, Form, WinogradWeights};
-use crate::layout::{Blocked, BufferPool, Dims};
+use crate::layout::{Blocked, BufferPool, Dims, Lane};
 use crate::plan::{Kind, Moments, Plan, Step, steps, window};
+use crate::vector::round;
 use std::ops::Range;
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::Instant;
 use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights, dropout_keeps};
 
@@ -21,12 +24,48 @@ use viscera_net::{Conv, Executor, Graph, NetError, Op, ParamId, Tensor, Weights,
 pub struct Engine {
     pub(crate) graph: Graph,
     steps: Vec<Step>,
+    /// Those of convolutions are empty where they are in `rounded`.
     weights: Weights,
+    /// By parameter: weights of convolutions in bf16.
+    rounded: Vec<Vec<u16>>,
+    /// All of them, for who asks.
+    whole: OnceLock<Weights>,
     /// Forward weights of each step.
     packed: Vec<StepWeights>,
     pub(crate) isa: Isa,
-    pool: Mutex<BufferPool>,
+    /// Whether values are stored in bf16.
+    bf16: bool,
+    pools: Pools,
     tape: Option<Tape>,
+}
+
+/// How an [`Engine`] computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How values are stored.
+    pub precision: Precision,
+    /// The kernel path. One that this processor lacks falls back to the plain one.
+    pub isa: Isa,
+}
+
+impl Default for Options {
+    /// f32 on the best path.
+    fn default() -> Self {
+        Self {
+            precision: Precision::F32,
+            isa: Isa::detect(),
+        }
+    }
+}
+
+impl From<Precision> for Options {
+    /// On the best path.
+    fn from(precision: Precision) -> Self {
+        Self {
+            precision,
+            ..Self::default()
+        }
+    }
 }
 
 /// What one step of a run took.
@@ -53,39 +92,63 @@ struct StepWeights {
 
 /// What a forward pass in training mode leaves for the backward pass.
 #[derive(Debug)]
-pub(crate) struct Tape {
+pub(crate) struct Tape<E = Lane> {
     pub(crate) plan: Plan,
     pub(crate) seed: u64,
-    pub(crate) values: Vec<Option<Blocked>>,
+    pub(crate) values: Vec<Option<Blocked<E>>>,
     statistics: Vec<Option<Statistics>>,
 }
 
 impl Engine {
-    /// Prepares a graph with its weights.
+    /// Prepares a graph with its weights, to run in f32.
     ///
     /// # Errors
     /// When the weights do not fit the graph, or the graph has an operation that the engine does not know.
     pub fn new(graph: &Graph, weights: &Weights) -> Result<Self, NetError> {
-        Self::with_isa(graph, weights, Isa::detect())
+        Self::with_options(graph, weights, Options::default())
     }
 
-    /// As [`Self::new`], with a chosen kernel path, for tests and comparisons. A path that this processor lacks falls
-    /// back to the plain one.
+    /// As [`Self::new`], with a chosen kernel path, for tests and comparisons.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub fn with_isa(graph: &Graph, weights: &Weights, isa: Isa) -> Result<Self, NetError> {
+        let options = Options {
+            isa,
+            ..Options::default()
+        };
+        Self::with_options(graph, weights, options)
+    }
+
+    /// As [`Self::new`], with other settings: `Engine::with_options(graph, weights, Precision::Auto.into())`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_options(graph: &Graph, weights: &Weights, options: Options) -> Result<Self, NetError> {
         let mut engine = Self {
             graph: graph.clone(),
             steps: steps(graph)?,
             weights: Weights::default(),
+            rounded: Vec::new(),
+            whole: OnceLock::new(),
             packed: Vec::new(),
-            isa: if isa == Isa::Scalar { isa } else { Isa::detect() },
-            pool: Mutex::default(),
+            isa: if options.isa == Isa::Scalar {
+                options.isa
+            } else {
+                Isa::detect()
+            },
+            bf16: options.precision.is_bf16(),
+            pools: Pools::default(),
             tape: None,
         };
         engine.set_parameters(weights)?;
         Ok(engine)
+    }
+
+    /// How values are stored while the network runs: [`Precision::F32`] or [`Precision::Bf16`].
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        if self.bf16 { Precision::Bf16 } else { Precision::F32 }
     }
 
     /// Runs the network; gives one tensor per graph output.
@@ -93,7 +156,7 @@ impl Engine {
     /// # Errors
     /// When the input does not fit the graph.
     pub fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
-        Ok(self.run_steps(input, None, None)?.0)
+        self.infer_steps(input, None)
     }
 
     /// As [`Self::run`], with the time of every step.
@@ -103,7 +166,7 @@ impl Engine {
     pub fn run_timed(&self, input: &Tensor) -> Result<(Vec<Tensor>, Vec<StepTime>), NetError> {
         let macs = self.graph.node_macs(input.spatial())?;
         let mut seconds = Vec::with_capacity(self.steps.len());
-        let (outputs, _) = self.run_steps(input, None, Some(&mut seconds))?;
+        let outputs = self.infer_steps(input, Some(&mut seconds))?;
         let times = self.steps.iter().zip(seconds).map(|(step, seconds)| StepTime {
             node: self.graph.nodes[step.first.0].name.clone(),
             op: step.kind.name(),
@@ -113,19 +176,47 @@ impl Engine {
         Ok((outputs, times.collect()))
     }
 
+    /// Runs all steps and keeps nothing.
+    fn infer_steps(&self, input: &Tensor, seconds: Option<&mut Vec<f64>>) -> Result<Vec<Tensor>, NetError> {
+        Ok(if self.bf16 {
+            self.run_steps::<Half>(input, None, seconds)?.0
+        } else {
+            self.run_steps::<Lane>(input, None, seconds)?.0
+        })
+    }
+
     pub(crate) fn param(&self, id: ParamId) -> &[f32] {
         &self.weights.values[id.0]
     }
 
-    fn take_pool(&self) -> BufferPool {
-        self.pool
+    /// The values of a convolution's weights.
+    fn weight(&self, id: ParamId) -> impl Fn(usize) -> f32 + Sync {
+        let full: &[f32] = &self.weights.values[id.0];
+        let rounded = self.rounded.get(id.0).map_or(&[][..], Vec::as_slice);
+        move |i| match rounded.get(i) {
+            Some(&bits) => f32::from_bits(u32::from(bits) << 16),
+            None => full[i],
+        }
+    }
+
+    /// How a convolution's weights are packed for the forward pass.
+    fn kept(&self, id: ParamId) -> Kept {
+        if self.bf16 {
+            Kept::half((0..self.graph.params[id.0].len()).map(self.weight(id)))
+        } else {
+            Kept::Full
+        }
+    }
+
+    fn take_pool<E: Element>(&self) -> BufferPool<Vec<E>> {
+        E::pool(&self.pools)
             .lock()
             .map(|mut pool| std::mem::take(&mut *pool))
             .unwrap_or_default()
     }
 
-    fn give_pool(&self, pool: BufferPool) {
-        if let Ok(mut place) = self.pool.lock() {
+    fn give_pool<E: Element>(&self, pool: BufferPool<Vec<E>>) {
+        if let Ok(mut place) = E::pool(&self.pools).lock() {
             *place = pool;
         }
     }
@@ -142,13 +233,13 @@ impl Engine {
     }
 
     /// Runs a convolution forward, over the channels of all of `xs` one after the other, by whichever kernel suits it.
-    fn convolve(
+    fn convolve<E: Element>(
         &self,
         conv: &Conv,
         weights: &StepWeights,
         write: Write<'_>,
-        xs: &[&Blocked],
-        y: &mut Blocked,
+        xs: &[&Blocked<E>],
+        y: &mut Blocked<E>,
         moments: bool,
     ) -> Vec<Partial> {
         let pass = window(conv).gather(y.dims.extent);
@@ -168,13 +259,7 @@ impl Engine {
                 })
                 .collect()
         });
-        let mut found = Vec::new();
-        for (at, (x, packed)) in xs.iter().zip(packed).enumerate() {
-            let write = if at == 0 { write } else { Write::Add };
-            let moments = moments && at + 1 == xs.len();
-            found = run_passes(self.isa, &[(&pass, packed)], write, x, y, moments);
-        }
-        found
+        run_passes(self.isa, &[(&pass, packed)], write, xs, y, moments)
     }
 
     /// Adds to, or sets, the gradient of the input channels `range` out of `ins`.
@@ -190,8 +275,8 @@ impl Engine {
         }
         let pack = |pass| self.pack_conv(conv, ins, range.clone(), pass, true);
         let packed: Vec<PackedWeights> = passes.iter().map(pack).collect();
-        let passes: Vec<_> = passes.iter().zip(&packed).collect();
-        run_passes(self.isa, &passes, write, dy, dx, false);
+        let passes: Vec<_> = passes.iter().zip(packed.chunks(1)).collect();
+        run_passes(self.isa, &passes, write, &[dy], dx, false);
     }
 
     /// Winograd's weights of a convolution without groups, for the input channels `range` out of `ins`.
@@ -204,58 +289,63 @@ impl Engine {
         range: Range<usize>,
         reverse: bool,
     ) -> WinogradWeights {
-        let weight = self.param(conv.weight);
+        let weight = self.weight(conv.weight);
         let taps: usize = conv.kernel.iter().product();
-        let at = |o: usize, i: usize, tap: usize| weight[(o * ins + range.start + i) * taps + tap];
+        let at = |o: usize, i: usize, tap: usize| weight((o * ins + range.start + i) * taps + tap);
         if reverse {
-            WinogradWeights::new(form, pass, range.len(), conv.out_channels, |i, o, tap| at(o, i, tap))
+            let turned = |i, o, tap| at(o, i, tap);
+            WinogradWeights::new(form, pass, range.len(), conv.out_channels, turned, Kept::Full)
         } else {
-            WinogradWeights::new(form, pass, conv.out_channels, range.len(), at)
+            let kept = self.kept(conv.weight);
+            WinogradWeights::new(form, pass, conv.out_channels, range.len(), at, kept)
         }
     }
 
     /// Packed weights of a convolution's pass, for the input channels `range` out of `ins`; `reverse` for the gradient of
     /// its input.
     fn pack_conv(&self, conv: &Conv, ins: usize, range: Range<usize>, pass: &TapPass, reverse: bool) -> PackedWeights {
-        let weight = self.param(conv.weight);
+        let weight = self.weight(conv.weight);
         let groups = Groups::new(conv, ins);
         let taps: usize = conv.kernel.iter().product();
         let (first, count) = (range.start, range.len());
-        let at = move |o: usize, i: usize, tap: usize| weight[(o * groups.ins + (first + i) % groups.ins) * taps + tap];
+        let at = move |o: usize, i: usize, tap: usize| weight((o * groups.ins + (first + i) % groups.ins) * taps + tap);
         if reverse {
             let connected = |i, o| groups.connected(o, first + i);
-            PackedWeights::new(pass, count, conv.out_channels, connected, |i, o, tap| at(o, i, tap))
+            let turned = |i, o, tap| at(o, i, tap);
+            PackedWeights::new(pass, count, conv.out_channels, connected, turned, Kept::Full)
         } else {
             let connected = |o, i| groups.connected(o, first + i);
-            PackedWeights::new(pass, conv.out_channels, count, connected, at)
+            let kept = self.kept(conv.weight);
+            PackedWeights::new(pass, conv.out_channels, count, connected, at, kept)
         }
     }
 
     /// Packed weights of a transposed convolution's pass; `reverse` for the gradient of its input.
     fn pack_transposed(
         &self,
-        weight: ParamId,
+        id: ParamId,
         [ins, outs]: [usize; 2],
         taps: usize,
         pass: &TapPass,
         reverse: bool,
     ) -> PackedWeights {
-        let weight = self.param(weight);
-        let at = move |i: usize, o: usize, tap: usize| weight[(i * outs + o) * taps + tap];
+        let weight = self.weight(id);
+        let at = move |i: usize, o: usize, tap: usize| weight((i * outs + o) * taps + tap);
         if reverse {
-            PackedWeights::new(pass, ins, outs, |_, _| true, at)
+            PackedWeights::new(pass, ins, outs, |_, _| true, at, Kept::Full)
         } else {
-            PackedWeights::new(pass, outs, ins, |_, _| true, |o, i, tap| at(i, o, tap))
+            let turned = |o, i, tap| at(i, o, tap);
+            PackedWeights::new(pass, outs, ins, |_, _| true, turned, self.kept(id))
         }
     }
 
     /// Runs all steps. With `training`, every value stays for the backward pass. `seconds` gets the time of each step.
-    fn run_steps(
+    fn run_steps<E: Element>(
         &self,
         input: &Tensor,
         training: Option<u64>,
         mut seconds: Option<&mut Vec<f64>>,
-    ) -> Result<(Vec<Tensor>, Tape), NetError> {
+    ) -> Result<(Vec<Tensor>, Tape<E>), NetError> {
         let channels = match self.graph.nodes.first().map(|n| &n.op) {
             Some(Op::Input { channels }) => *channels,
             _ => 0,
@@ -267,9 +357,9 @@ impl Engine {
             });
         }
         let plan = Plan::new(&self.graph, &self.steps, input.shape()[0], input.spatial())?;
-        let mut pool = self.take_pool();
+        let mut pool = self.take_pool::<E>();
         pool.hoards = training.is_some();
-        let mut values: Vec<Option<Blocked>> = self.graph.nodes.iter().map(|_| None).collect();
+        let mut values: Vec<Option<Blocked<E>>> = self.graph.nodes.iter().map(|_| None).collect();
         let mut statistics = vec![None; self.graph.nodes.len()];
         let mut left = plan.readers.clone();
         for (step, weights) in self.steps.iter().zip(&self.packed) {
@@ -315,11 +405,14 @@ impl Engine {
                 seconds.push(start.elapsed().as_secs_f64());
             }
         }
+        // The tensors take the place of buffers that are free.
+        let lanes: usize = self.graph.outputs.iter().map(|id| plan.dims(*id).lanes()).sum();
+        drop(pool.trim(lanes * size_of::<Lane>() / size_of::<E>(), usize::MAX));
         let outputs = self
             .graph
             .outputs
             .iter()
-            .filter_map(|id| values[id.0].as_ref().map(Blocked::store))
+            .filter_map(|id| values[id.0].as_ref().map(|value| value.store(self.isa)))
             .collect();
         if training.is_none() {
             values.iter_mut().filter_map(Option::take).for_each(|v| pool.give(v));
@@ -394,20 +487,20 @@ impl Engine {
         })
     }
 
-    fn run_step(
+    fn run_step<E: Element>(
         &self,
         step: &Step,
         weights: &StepWeights,
         in_place: bool,
         input: &Tensor,
         training: Option<u64>,
-        values: &[Option<Blocked>],
+        values: &[Option<Blocked<E>>],
         statistics: &mut [Option<Statistics>],
-        output: &mut Blocked,
+        output: &mut Blocked<E>,
     ) {
-        let read: Vec<&Blocked> = step.reads().iter().filter_map(|id| values[id.0].as_ref()).collect();
+        let read: Vec<&Blocked<E>> = step.reads().iter().filter_map(|id| values[id.0].as_ref()).collect();
         match &step.kind {
-            Kind::Input => output.load(input),
+            Kind::Input => output.load(self.isa, input),
             Kind::Conv(conv) => {
                 let bias = pack_bias(conv.bias.map(|b| self.param(b)), conv.out_channels);
                 output.clear_halo();
@@ -422,13 +515,13 @@ impl Engine {
                     .direct
                     .get_or_init(|| self.pack_transposed_all(*kernel, *weight));
                 let passes = Window::disjoint(*kernel).scatter(output.dims.extent);
-                let passes: Vec<_> = passes.iter().zip(packed).collect();
-                run_passes(self.isa, &passes, Write::Set(&bias), read[0], output, false);
+                let passes: Vec<_> = passes.iter().zip(packed.chunks(1)).collect();
+                run_passes(self.isa, &passes, Write::Set(&bias), &read[..1], output, false);
             }
             Kind::Norm { moments, eps, .. } => {
                 let tail = self.tail(&step.kind, output.dims, training);
                 let gathered = statistics[step.inputs[0].0].take();
-                let find = |x: &Blocked| match moments.scope(training.is_some()) {
+                let find = |x: &Blocked<E>| match moments.scope(training.is_some()) {
                     Some(scope) => gathered.unwrap_or_else(|| norm::statistics(self.isa, x, scope, *eps)),
                     None => self.fixed(*moments, x.dims, *eps),
                 };
@@ -514,7 +607,7 @@ impl Engine {
                         let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
                         let none = pack_bias(None, ins);
                         let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        run_passes(self.isa, &[(&pass, &packed)], write, &dy, dx, false);
+                        run_passes(self.isa, &[(&pass, &[packed])], write, &[&dy], dx, false);
                     });
                 }
                 pool.give(dy);
@@ -564,11 +657,11 @@ impl Engine {
 impl Executor for Engine {
     fn forward(&mut self, input: &Tensor, seed: u64) -> Result<Vec<Tensor>, NetError> {
         if let Some(tape) = self.tape.take() {
-            let mut pool = self.take_pool();
+            let mut pool = self.take_pool::<Lane>();
             tape.values.into_iter().flatten().for_each(|v| pool.give(v));
             self.give_pool(pool);
         }
-        let (outputs, tape) = self.run_steps(input, Some(seed), None)?;
+        let (outputs, tape) = self.run_steps::<Lane>(input, Some(seed), None)?;
         self.tape = Some(tape);
         Ok(outputs)
     }
@@ -591,14 +684,15 @@ impl Executor for Engine {
         if !fits {
             return Err(fail("gradients do not have the shapes of the outputs"));
         }
-        let mut pool = self.take_pool();
+        let mut pool = self.take_pool::<Lane>();
         let mut parameters: Vec<Vec<f32>> = self.graph.params.iter().map(|p| vec![0.0; p.len()]).collect();
+        let isa = self.isa;
         let mut gradients_left = Gradients {
-            isa: self.isa,
+            isa,
             open: self.graph.nodes.iter().map(|_| None).collect(),
         };
         for (gradient, &id) in gradients.iter().zip(&self.graph.outputs) {
-            gradients_left.scatter(id, &tape, &mut pool, |dy| dy.load(gradient));
+            gradients_left.scatter(id, &tape, &mut pool, |dy| dy.load(isa, gradient));
         }
         for step in self.steps.iter().rev() {
             if let Some(dy) = gradients_left.open[step.output.0].take() {
@@ -618,12 +712,31 @@ impl Executor for Engine {
     }
 
     fn parameters(&self) -> &Weights {
-        &self.weights
+        if self.rounded.is_empty() {
+            return &self.weights;
+        }
+        self.whole.get_or_init(|| {
+            let mut whole = self.weights.clone();
+            for (id, values) in whole.values.iter_mut().enumerate().filter(|(_, v)| v.is_empty()) {
+                *values = (0..self.graph.params[id].len()).map(self.weight(ParamId(id))).collect();
+            }
+            whole
+        })
     }
 
     fn set_parameters(&mut self, weights: &Weights) -> Result<(), NetError> {
         weights.check(&self.graph)?;
         self.weights = weights.clone();
+        self.whole = OnceLock::new();
+        if self.bf16 {
+            self.rounded = vec![Vec::new(); weights.values.len()];
+            for id in self.steps.iter().filter_map(Step::convolved) {
+                let values = std::mem::take(&mut self.weights.values[id.0]);
+                if !values.is_empty() {
+                    self.rounded[id.0] = values.iter().map(|&v| round(v)).collect();
+                }
+            }
+        }
         self.packed = self.steps.iter().map(|_| StepWeights::default()).collect();
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::vector::{Kernel, Plain};
 pub enum Isa {
     /// Plain Rust: the reference, and what runs on other processors.
     Scalar,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C, which processors with AVX2 have.
     Avx2,
 }
 
@@ -27,7 +27,7 @@ impl Isa {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             Self::Scalar => kernel.run::<Plain>(),
-            // SAFETY: an engine takes this path only where `best` has found AVX2 and FMA.
+            // SAFETY: an engine takes this path only where `best` has found AVX2, FMA and F16C.
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             Self::Avx2 => unsafe { crate::vector::run_avx2(kernel) },
@@ -36,9 +36,26 @@ impl Isa {
         }
     }
 
+    /// Whether this processor multiplies matrices of bf16 (AMX).
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_bf16_products() -> bool {
+        // Bits 22 (AMX-BF16) and 24 (AMX-TILE) of leaf 7; the library's own detection of them is not stable yet.
+        let bits = 1 << 22 | 1 << 24;
+        #[allow(unused_unsafe, unsafe_code, reason = "safe from Rust 1.94 on")]
+        // SAFETY: every x86-64 processor has the instruction, and leaf 7 is read only where there is one.
+        unsafe {
+            std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).edx & bits == bits
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn has_bf16_products() -> bool {
+        false
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn best() -> Self {
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
             Self::Avx2
         } else {
             Self::Scalar

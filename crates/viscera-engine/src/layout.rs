@@ -13,9 +13,13 @@
 //!           block 1 (channels 8..16): ...
 //! ```
 //!
+//! A value that is stored in bf16 lies in the same way, in elements of half the size (`element.rs`).
+//!
 //! Lanes past the last channel hold zeros or whatever a pointwise function makes of zero; no kernel lets them reach a
 //! real channel, because the weights that would read them are left out.
 
+use crate::Isa;
+use crate::element::Element;
 use viscera_net::Tensor;
 
 /// Channels per block.
@@ -90,31 +94,39 @@ impl Dims {
 }
 
 /// A value in the blocked layout. The halo is zero at all times.
-#[derive(Debug)]
-pub(crate) struct Blocked {
+#[derive(Debug, Clone)]
+pub(crate) struct Blocked<E = Lane> {
     pub(crate) dims: Dims,
-    pub(crate) data: Vec<Lane>,
+    pub(crate) data: Vec<E>,
 }
 
-impl Blocked {
-    /// The lanes of one row of voxels, halo left out.
+impl<E: Element> Blocked<E> {
+    /// Zeros.
+    pub(crate) fn new(dims: Dims) -> Self {
+        Self {
+            dims,
+            data: vec![E::ZERO; dims.lanes()],
+        }
+    }
+
+    /// One row of voxels as it is stored, halo left out.
     #[inline]
-    pub(crate) fn row(&self, sample: usize, block: usize, z: usize, y: usize) -> &[Lane] {
+    pub(crate) fn row(&self, sample: usize, block: usize, z: usize, y: usize) -> &[E] {
         let start = self.dims.at(sample, block, [z, y, 0]);
         &self.data[start..start + self.dims.extent[2]]
     }
 
     /// Writes every row through `f(sample, block, z, y, row)`, planes in parallel, and clears the halo.
-    pub(crate) fn fill_rows(&mut self, f: impl Fn(usize, usize, usize, usize, &mut [Lane]) + Sync) {
+    pub(crate) fn fill_rows(&mut self, f: impl Fn(usize, usize, usize, usize, &mut [E]) + Sync) {
         self.each_row(true, f);
     }
 
     /// Changes every row through `f(sample, block, z, y, row)`, planes in parallel; the halo stays as it is.
-    pub(crate) fn change_rows(&mut self, f: impl Fn(usize, usize, usize, usize, &mut [Lane]) + Sync) {
+    pub(crate) fn change_rows(&mut self, f: impl Fn(usize, usize, usize, usize, &mut [E]) + Sync) {
         self.each_row(false, f);
     }
 
-    fn each_row(&mut self, clear_halo: bool, f: impl Fn(usize, usize, usize, usize, &mut [Lane]) + Sync) {
+    fn each_row(&mut self, clear_halo: bool, f: impl Fn(usize, usize, usize, usize, &mut [E]) + Sync) {
         use rayon::prelude::*;
         let Dims { extent, halo, .. } = self.dims;
         let blocks = self.dims.blocks();
@@ -129,20 +141,20 @@ impl Blocked {
                 let (sample, block) = (unit / blocks, unit % blocks);
                 if z < halo[0] || z >= halo[0] + extent[0] {
                     if clear_halo {
-                        plane.fill(Lane::ZERO);
+                        plane.fill(E::ZERO);
                     }
                     return;
                 }
                 for (y, row) in plane.chunks_exact_mut(row_pitch).enumerate() {
                     if y < halo[1] || y >= halo[1] + extent[1] {
                         if clear_halo {
-                            row.fill(Lane::ZERO);
+                            row.fill(E::ZERO);
                         }
                         continue;
                     }
                     if clear_halo {
-                        row[..halo[2]].fill(Lane::ZERO);
-                        row[halo[2] + extent[2]..].fill(Lane::ZERO);
+                        row[..halo[2]].fill(E::ZERO);
+                        row[halo[2] + extent[2]..].fill(E::ZERO);
                     }
                     let inner = &mut row[halo[2]..halo[2] + extent[2]];
                     f(sample, block, z - halo[0], y - halo[1], inner);
@@ -158,10 +170,10 @@ impl Blocked {
     }
 
     /// Takes the values of a plain tensor.
-    pub(crate) fn load(&mut self, tensor: &Tensor) {
+    pub(crate) fn load(&mut self, isa: Isa, tensor: &Tensor) {
         let channels = self.dims.channels;
         let [_, rows, width] = self.dims.extent;
-        self.fill_rows(|sample, block, z, y, row| {
+        self.fill_lanes(isa, |sample, block, z, y, row| {
             row.fill(Lane::ZERO);
             for lane in 0..LANES.min(channels - block * LANES) {
                 let start = (z * rows + y) * width;
@@ -174,26 +186,38 @@ impl Blocked {
     }
 
     /// The values as a plain tensor.
-    pub(crate) fn store(&self) -> Tensor {
+    pub(crate) fn store(&self, isa: Isa) -> Tensor {
         use rayon::prelude::*;
         let Dims { batch, channels, .. } = self.dims;
         let [depth, height, width] = self.dims.extent;
         let mut tensor = Tensor::zeros([batch, channels, depth, height, width]);
-        tensor
-            .data_mut()
-            .par_chunks_exact_mut(height * width)
-            .with_min_len((4096 / (height * width)).max(1))
-            .enumerate()
-            .for_each(|(index, plane)| {
-                let (unit, z) = (index / depth, index % depth);
-                let (sample, channel) = (unit / channels, unit % channels);
-                for (y, row) in plane.chunks_exact_mut(width).enumerate() {
-                    let source = self.row(sample, channel / LANES, z, y);
-                    for (to, from) in row.iter_mut().zip(source) {
-                        *to = from.0[channel % LANES];
+        // One task is a block's share of the tensor: each row is looked at once for all its channels.
+        let mut shares: Vec<&mut [f32]> = Vec::with_capacity(batch * self.dims.blocks());
+        for sample in tensor.data_mut().chunks_exact_mut(channels * self.dims.voxels()) {
+            shares.extend(sample.chunks_mut(LANES * self.dims.voxels()));
+        }
+        let blocks = self.dims.blocks();
+        shares.into_iter().enumerate().for_each(|(unit, share)| {
+            // Per plane, that plane of every channel.
+            let mut planes: Vec<Vec<&mut [f32]>> = (0..depth).map(|_| Vec::with_capacity(LANES)).collect();
+            for (index, plane) in share.chunks_exact_mut(height * width).enumerate() {
+                planes[index % depth].push(plane);
+            }
+            planes
+                .into_par_iter()
+                .with_min_len((4096 / (height * width)).max(1))
+                .enumerate()
+                .for_each(|(z, mut channels)| {
+                    for y in 0..height {
+                        let row = self.lanes(isa, unit / blocks, unit % blocks, z, y);
+                        for (channel, plane) in channels.iter_mut().enumerate() {
+                            for (to, from) in plane[y * width..(y + 1) * width].iter_mut().zip(row.iter()) {
+                                *to = from.0[channel];
+                            }
+                        }
                     }
-                }
-            });
+                });
+        });
         tensor
     }
 }
@@ -211,8 +235,8 @@ pub(crate) struct BufferPool<B = Vec<Lane>> {
 pub(crate) enum Found<B> {
     /// A buffer.
     Fits(B),
-    /// Nothing; and a smaller buffer to be dropped.
-    None(Option<B>),
+    /// Nothing; and buffers to be dropped.
+    None(Vec<B>),
 }
 
 /// What a [`BufferPool`] must know of its buffers.
@@ -221,7 +245,7 @@ pub(crate) trait Buffer {
     fn room(&self) -> usize;
 }
 
-impl Buffer for Vec<Lane> {
+impl<E> Buffer for Vec<E> {
     fn room(&self) -> usize {
         self.capacity()
     }
@@ -243,23 +267,33 @@ impl<B> Default for BufferPool<B> {
 }
 
 impl<B: Buffer> BufferPool<B> {
-    /// The tightest buffer that holds so many lanes and wastes less than half of itself. Where there is none, the largest
-    /// of those that are too small goes back to the system, to make room for the one that its caller will make; a pool
-    /// that hoards keeps it.
+    /// The tightest buffer that holds so many lanes and is at most 2.5 times as large, so that half the channels without a
+    /// halo still fit. Where there is none, those that are too small go back to the system, the largest first, until there
+    /// is room for the one that the caller will make; a pool that hoards keeps them.
     pub(crate) fn find(&mut self, lanes: usize) -> Found<B> {
         let room = |i: usize| self.free[i].room();
-        let all = 0..self.free.len();
-        let fits = all.clone().filter(|&i| room(i) >= lanes && room(i) / 2 <= lanes);
+        let fits = (0..self.free.len()).filter(|&i| room(i) >= lanes && 2 * room(i) <= 5 * lanes);
         if let Some(fit) = fits.min_by_key(|&i| room(i)) {
             return Found::Fits(self.free.swap_remove(fit));
         }
-        if self.hoards {
-            return Found::None(None);
+        Found::None(self.trim(lanes, lanes))
+    }
+
+    /// Takes buffers of less than `below` lanes out, the largest first, until they hold `lanes` together; a pool that
+    /// hoards gives none.
+    pub(crate) fn trim(&mut self, lanes: usize, below: usize) -> Vec<B> {
+        let mut dropped = Vec::new();
+        let mut sum = 0;
+        while !self.hoards && sum < lanes {
+            let small = (0..self.free.len()).filter(|&i| self.free[i].room() < below);
+            let Some(largest) = small.max_by_key(|&i| self.free[i].room()) else {
+                break;
+            };
+            let buffer = self.free.swap_remove(largest);
+            sum += buffer.room();
+            dropped.push(buffer);
         }
-        match all.filter(|&i| room(i) < lanes).max_by_key(|&i| room(i)) {
-            Some(small) => Found::None(Some(self.free.swap_remove(small))),
-            None => Found::None(None),
-        }
+        dropped
     }
 
     /// Takes a buffer back.
@@ -268,10 +302,10 @@ impl<B: Buffer> BufferPool<B> {
     }
 }
 
-impl BufferPool {
+impl<E: Element> BufferPool<Vec<E>> {
     /// A buffer for a value. Its contents are arbitrary where it was used before: write all rows through
     /// [`Blocked::fill_rows`], or call [`Blocked::clear_halo`] before a kernel writes the voxels.
-    pub(crate) fn take(&mut self, dims: Dims) -> Blocked {
+    pub(crate) fn take(&mut self, dims: Dims) -> Blocked<E> {
         let mut data = match self.find(dims.lanes()) {
             Found::Fits(data) => data,
             Found::None(small) => {
@@ -279,12 +313,12 @@ impl BufferPool {
                 Vec::new()
             }
         };
-        data.resize(dims.lanes(), Lane::ZERO);
+        data.resize(dims.lanes(), E::ZERO);
         Blocked { dims, data }
     }
 
     /// Takes a value's buffer back.
-    pub(crate) fn give(&mut self, value: Blocked) {
+    pub(crate) fn give(&mut self, value: Blocked<E>) {
         self.put(value.data);
     }
 }
@@ -292,11 +326,14 @@ impl BufferPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::Half;
 
-    #[test]
-    fn load_and_store_are_inverse_and_the_halo_is_zero() {
+    fn round_trip<E: Element>(isa: Isa, seven: E) {
         let shape = [2, 11, 3, 4, 5];
-        let data: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| i as f32 + 1.0).collect();
+        // Whole numbers that are not too large for bf16.
+        let data: Vec<f32> = (0..shape.iter().product::<usize>())
+            .map(|i| (i % 251) as f32 + 1.0)
+            .collect();
         let tensor = Tensor::new(shape, data).unwrap();
         let dims = Dims {
             batch: 2,
@@ -306,12 +343,21 @@ mod tests {
         };
         let mut value = Blocked {
             dims,
-            data: vec![Lane([7.0; LANES]); dims.lanes()],
+            data: vec![seven; dims.lanes()],
         };
-        value.load(&tensor);
-        assert_eq!(value.store(), tensor);
-        let total: f64 = value.data.iter().flat_map(|l| l.0).map(f64::from).sum();
+        value.load(isa, &tensor);
+        assert_eq!(value.store(isa), tensor);
+        let wide = value.widened(isa).into_owned();
+        let total: f64 = wide.data.iter().flat_map(|l| l.0).map(f64::from).sum();
         assert_eq!(total, tensor.data().iter().map(|&v| f64::from(v)).sum::<f64>());
+    }
+
+    #[test]
+    fn load_and_store_are_inverse_and_the_halo_is_zero() {
+        for isa in [Isa::Scalar, Isa::detect()] {
+            round_trip(isa, Lane([7.0; LANES]));
+            round_trip(isa, Half([0x40E0; LANES]));
+        }
     }
 
     #[test]
@@ -322,7 +368,7 @@ mod tests {
             extent: [4; 3],
             halo: [0; 3],
         };
-        let mut pool = BufferPool::default();
+        let mut pool = BufferPool::<Vec<Lane>>::default();
         let value = pool.take(dims);
         let address = value.data.as_ptr();
         pool.give(value);

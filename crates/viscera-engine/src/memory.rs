@@ -1,17 +1,19 @@
 //! How much memory a run takes, known before it.
 
+use crate::element::{Half, Precision};
 use crate::engine::{Groups, winograd_form};
-use crate::kernels::conv::{PackedWeights, Window};
+use crate::kernels::conv::{PackedWeights, Window, staged_bytes};
+use crate::kernels::packed::HalfLane;
 use crate::kernels::winograd::WinogradWeights;
 use crate::layout::{BufferPool, Dims, Found, Lane};
 use crate::plan::{Kind, Plan, Step, steps, window};
-use viscera_net::{Graph, NetError};
+use viscera_net::{Graph, NetError, ParamId};
 
 /// Bytes that an [`crate::Engine`] holds while a forward pass runs. The input and output tensors, which belong to the
 /// caller, are not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryNeed {
-    /// The network's weights, f32.
+    /// The network's weights: f32, or bf16 those of convolutions.
     pub weights: usize,
     /// The same in the forms that kernels read, for inputs of this size.
     pub packed: usize,
@@ -22,22 +24,47 @@ pub struct MemoryNeed {
 }
 
 impl MemoryNeed {
-    /// For one forward pass over `batch` samples of `spatial` (z, y, x) voxels on so many threads.
+    /// For one forward pass in f32 over `batch` samples of `spatial` (z, y, x) voxels on so many threads.
     ///
     /// # Errors
     /// Those of [`Graph::shapes`], and an operation that the engine does not know.
     pub fn new(graph: &Graph, batch: usize, spatial: [usize; 3], threads: usize) -> Result<Self, NetError> {
+        Self::with_precision(graph, batch, spatial, threads, Precision::F32)
+    }
+
+    /// The same for an engine that stores values with this precision.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_precision(
+        graph: &Graph,
+        batch: usize,
+        spatial: [usize; 3],
+        threads: usize,
+        precision: Precision,
+    ) -> Result<Self, NetError> {
+        let bf16 = precision.is_bf16();
+        let element = if bf16 { size_of::<Half>() } else { size_of::<Lane>() };
         let steps = steps(graph)?;
+        let rounded = |id: usize| bf16 && steps.iter().any(|step| step.convolved() == Some(ParamId(id)));
         let plan = Plan::new(graph, &steps, batch, spatial)?;
         let mut need = Self {
-            weights: graph.params.iter().map(|p| p.len().saturating_mul(4)).sum(),
-            values: values(&plan, &steps),
+            weights: (0..graph.params.len())
+                .map(|id| graph.params[id].len().saturating_mul(if rounded(id) { 2 } else { 4 }))
+                .sum(),
+            values: values(&plan, &steps) * element,
             ..Self::default()
         };
         for step in &steps {
-            let (packed, scratch) = convolution(&plan, step);
+            let (packed, mut scratch) = convolution(&plan, step, bf16);
             need.packed += packed;
-            need.scratch = need.scratch.max(scratch * threads);
+            scratch *= threads;
+            if bf16 && step.is_widened() {
+                // A copy of the input and the output in lanes.
+                let lanes = |id| plan.dims(id).lanes() * size_of::<Lane>();
+                scratch += lanes(step.inputs[0]) + lanes(step.output);
+            }
+            need.scratch = need.scratch.max(scratch);
         }
         Ok(need)
     }
@@ -49,7 +76,7 @@ impl MemoryNeed {
     }
 }
 
-/// Follows the buffers of a run from an empty pool.
+/// Follows the buffers of a run from an empty pool; gives elements.
 fn values(plan: &Plan, steps: &[Step]) -> usize {
     let mut left = plan.readers.clone();
     let mut buffers: Vec<Option<usize>> = vec![None; left.len()];
@@ -64,7 +91,8 @@ fn values(plan: &Plan, steps: &[Step]) -> usize {
             match pool.find(lanes) {
                 Found::Fits(buffer) => buffer,
                 Found::None(dropped) => {
-                    all += lanes - dropped.unwrap_or(0);
+                    all += lanes;
+                    all -= dropped.iter().sum::<usize>();
                     lanes
                 }
             }
@@ -79,11 +107,12 @@ fn values(plan: &Plan, steps: &[Step]) -> usize {
             }
         }
     }
-    peak * size_of::<Lane>()
+    peak
 }
 
 /// Bytes of packed weights of a step, and of scratch per thread.
-fn convolution(plan: &Plan, step: &Step) -> (usize, usize) {
+fn convolution(plan: &Plan, step: &Step, bf16: bool) -> (usize, usize) {
+    let lane = if bf16 { size_of::<HalfLane>() } else { size_of::<Lane>() };
     let Some(&input) = step.inputs.first() else {
         return (0, 0);
     };
@@ -93,19 +122,23 @@ fn convolution(plan: &Plan, step: &Step) -> (usize, usize) {
             x.channels = step.inputs.iter().map(|&id| plan.dims(id).channels).sum();
             let pass = window(conv).gather(y.extent);
             if let Some(form) = winograd_form(conv, &pass, x.channels, y.channels) {
-                let packed = WinogradWeights::bytes(form, x.channels, y.channels);
+                let packed = WinogradWeights::bytes(form, x.channels, y.channels, lane);
                 return (packed, form.scratch_bytes(y.extent, x.blocks()));
             }
             let groups = Groups::new(conv, x.channels);
             let connected = |o, i| groups.connected(o, i);
             (
-                PackedWeights::bytes(pass.taps.len(), y.channels, x.channels, connected),
-                0,
+                PackedWeights::bytes(pass.taps.len(), y.channels, x.channels, connected, lane),
+                if bf16 { staged_bytes(&[pass], x.blocks()) } else { 0 },
             )
         }
         Kind::ConvTranspose { kernel, .. } => {
-            let taps = Window::disjoint(*kernel).kernel.iter().product();
-            (PackedWeights::bytes(taps, y.channels, x.channels, |_, _| true), 0)
+            let passes = Window::disjoint(*kernel).scatter(y.extent);
+            let taps = kernel.iter().product();
+            (
+                PackedWeights::bytes(taps, y.channels, x.channels, |_, _| true, lane),
+                if bf16 { staged_bytes(&passes, x.blocks()) } else { 0 },
+            )
         }
         _ => (0, 0),
     }

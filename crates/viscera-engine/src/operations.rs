@@ -1,6 +1,7 @@
 //! How the steps other than convolutions, sums and norms over voxels run, forward and backward.
 
 use crate::Engine;
+use crate::element::Element;
 use crate::engine::{Gradients, Tape, add_to, dropout_factor};
 use crate::kernels::across::{self, Scaling};
 use crate::kernels::activation::{self, Pointwise};
@@ -11,44 +12,52 @@ use viscera_net::{Activation, ParamId};
 
 impl Engine {
     /// Runs a step. `output` holds the first input where `in_place`.
-    pub(crate) fn run_operation(
+    pub(crate) fn run_operation<E: Element>(
         &self,
         step: &Step,
         in_place: bool,
         training: Option<u64>,
-        read: &[&Blocked],
-        output: &mut Blocked,
+        read: &[&Blocked<E>],
+        output: &mut Blocked<E>,
     ) {
+        let isa = self.isa;
         match &step.kind {
             Kind::Activation(activation) => {
                 if let Some(function) = self.pointwise(*activation, output) {
                     if in_place {
-                        activation::forward_in_place(self.isa, &function, output);
+                        activation::forward_in_place(isa, &function, output);
                     } else {
-                        activation::forward(self.isa, &function, read[0], output);
+                        activation::forward(isa, &function, read[0], output);
                     }
                 }
             }
             Kind::LayerNorm { eps, affine } => {
-                across::layer_norm(self.isa, read[0], *eps, &self.scaling(read[0], *affine), output);
+                let x = read[0].widened(isa);
+                let scaling = self.scaling(&x, *affine);
+                output.write_widened(isa, |y| across::layer_norm(isa, &x, *eps, &scaling, y));
             }
-            Kind::Softmax => across::softmax(self.isa, read[0], output),
+            Kind::Softmax => {
+                let x = read[0].widened(isa);
+                output.write_widened(isa, |y| across::softmax(isa, &x, y));
+            }
             Kind::Dropout { p, samples } => {
                 let factor = |sample, channel| match training {
                     Some(seed) => kept(seed, step, sample, channel, *p, *samples),
                     None => 1.0,
                 };
-                pointwise::scale_channels(read[0], factor, output);
+                pointwise::scale_channels(isa, read[0], factor, output);
             }
-            Kind::Mul => gate::forward(self.isa, read, output),
-            Kind::Concat => pointwise::concat(read, output),
-            Kind::Channels { start } => pointwise::channels(read[0], *start, output),
+            Kind::Mul => gate::forward(isa, read, output),
+            Kind::Concat => pointwise::concat(isa, read, output),
+            Kind::Channels { start } => pointwise::channels(isa, read[0], *start, output),
             Kind::Pad { before } => pad::pad(*before, read[0], output),
-            Kind::Pool { kind, window } => pooling::forward(*kind, window, read[0], output),
-            Kind::AxisMean { axes } => pooling::axis_mean(*axes, read[0], output),
-            Kind::Resize(mode) => resize::forward(*mode, read[0], output),
+            Kind::Pool { kind, window } => pooling::forward(isa, *kind, window, read[0], output),
+            Kind::AxisMean { axes } => pooling::axis_mean(isa, *axes, read[0], output),
+            Kind::Resize(mode) => resize::forward(isa, *mode, read[0], output),
             Kind::WindowAttention(settings) => {
-                attention::forward(self.isa, settings, self.param(settings.bias), read[0], output);
+                let x = read[0].widened(isa);
+                let table = self.param(settings.bias);
+                output.write_widened(isa, |y| attention::forward(isa, settings, table, &x, y));
             }
             Kind::Input | Kind::Conv(_) | Kind::ConvTranspose { .. } | Kind::Norm { .. } | Kind::Add { .. } => {}
         }
@@ -91,7 +100,9 @@ impl Engine {
             }
             (Kind::Dropout { p, samples }, _, _) => {
                 let factor = |sample, channel| kept(tape.seed, step, sample, channel, *p, *samples);
-                gradients.scatter(first, tape, pool, |dx| pointwise::scale_channels(&dy, factor, dx));
+                gradients.scatter(first, tape, pool, |dx| {
+                    pointwise::scale_channels(self.isa, &dy, factor, dx)
+                });
                 pool.give(dy);
             }
             (Kind::Mul, _, _) => self.mul_backward(step, tape, dy, gradients, pool),
@@ -99,7 +110,7 @@ impl Engine {
                 let mut channel = 0;
                 for &input in &step.inputs {
                     if self.wanted(input) {
-                        gradients.scatter(input, tape, pool, |dx| pointwise::channels(&dy, channel, dx));
+                        gradients.scatter(input, tape, pool, |dx| pointwise::channels(self.isa, &dy, channel, dx));
                     }
                     channel += tape.plan.dims(input).channels;
                 }
@@ -157,7 +168,7 @@ impl Engine {
         pool.give(dy);
     }
 
-    fn pointwise(&self, activation: Activation, value: &Blocked) -> Option<Pointwise> {
+    fn pointwise<E: Element>(&self, activation: Activation, value: &Blocked<E>) -> Option<Pointwise> {
         Pointwise::new(activation, value.dims.blocks(), |id| self.param(id))
     }
 

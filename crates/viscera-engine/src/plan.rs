@@ -450,6 +450,22 @@ impl Step {
         )
     }
 
+    /// The weights of a convolution of either kind.
+    pub(crate) fn convolved(&self) -> Option<ParamId> {
+        match &self.kind {
+            Kind::Conv(Conv { weight, .. }) | Kind::ConvTranspose { weight, .. } => Some(*weight),
+            _ => None,
+        }
+    }
+
+    /// Whether its kernel knows no values but those in lanes, so that others are copied for it.
+    pub(crate) fn is_widened(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::LayerNorm { .. } | Kind::Softmax | Kind::WindowAttention(_)
+        )
+    }
+
     /// For a convolution of either kind: the passes that read its input, and those that read its output's gradient.
     pub(crate) fn passes(&self, extent: &impl Fn(NodeId) -> [usize; 3]) -> Option<(Vec<TapPass>, Vec<TapPass>)> {
         let input = extent(*self.inputs.first()?);

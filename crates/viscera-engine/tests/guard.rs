@@ -7,7 +7,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
-use viscera_engine::{Engine, Isa};
+use viscera_engine::{Engine, Isa, Options, Precision};
 use viscera_net::builders::{CoarseUnet, EfficientSegNet, Encoder, Heads, Naming, Norm, Plane, UNet, UNetStage};
 use viscera_net::{Executor, Graph, Tensor, Weights};
 
@@ -139,6 +139,14 @@ fn no_kernel_leaves_its_buffers() {
                 assert!(outputs[0].data().iter().all(|v| v.is_finite()));
                 let outputs = engine.forward(&input, 1).unwrap();
                 assert!(engine.backward(&outputs).is_ok());
+                drop(engine);
+                let options = Options {
+                    precision: Precision::Bf16,
+                    isa,
+                };
+                let mut engine = Engine::with_options(&graph, &Weights::init(&graph, 3), options).unwrap();
+                let outputs = engine.infer(&input).unwrap();
+                assert!(outputs[0].data().iter().all(|v| v.is_finite()));
             }
         }
     }

@@ -261,6 +261,9 @@ pub(crate) enum ModelCommand {
         /// Voxels of an input: what the networks take in work and memory for it [default: the size that they are made for].
         #[arg(long, value_name = "Z,Y,X", value_parser = triple::<usize>, conflicts_with = "dot")]
         input: Option<[usize; 3]>,
+        /// How values are stored while a network runs, for the memory that it takes.
+        #[arg(long, default_value = "auto", value_name = "KIND", conflicts_with = "dot")]
+        precision: RunPrecision,
     },
     /// Write a model with another model card.
     Card {
@@ -308,6 +311,9 @@ pub(crate) enum ModelCommand {
         /// The stage, where there are several.
         #[arg(long, value_name = "ID")]
         stage: Option<String>,
+        /// How values are stored while the network runs.
+        #[arg(long, default_value = "auto", value_name = "KIND")]
+        precision: RunPrecision,
     },
     /// Check that a model file is what was written: its hash, its tensors, that all weights are finite.
     Verify {
@@ -334,6 +340,17 @@ pub(crate) enum Precision {
     /// Four bytes, exact.
     F32,
     /// Two bytes, rounded.
+    Bf16,
+}
+
+/// How values are stored while a network runs. Arithmetic is f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RunPrecision {
+    /// Two bytes where the processor multiplies in bf16 (AMX), four elsewhere.
+    Auto,
+    /// Four bytes.
+    F32,
+    /// Two bytes: half the memory.
     Bf16,
 }
 
@@ -509,6 +526,10 @@ pub(crate) struct BenchNetArgs {
     /// Time training steps (forward, loss, backward, SGD) and not forward passes.
     #[arg(long)]
     pub(crate) train: bool,
+
+    /// How values are stored in a forward pass; training steps are f32.
+    #[arg(long, default_value = "auto", value_name = "KIND")]
+    pub(crate) precision: RunPrecision,
 
     /// Measured passes, after one that does not count.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = whole)]

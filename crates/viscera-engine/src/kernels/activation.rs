@@ -2,6 +2,7 @@
 
 use super::functions::{Function, Gelu, Sigmoid, Silu, Tanh};
 use crate::Isa;
+use crate::element::Element;
 use crate::layout::{Blocked, LANES, Lane};
 use crate::vector::{Kernel, Vector};
 use viscera_net::Activation;
@@ -70,16 +71,16 @@ fn lanes(values: &[f32], blocks: usize) -> Vec<Lane> {
 }
 
 /// y from x.
-pub(crate) fn forward(isa: Isa, function: &Pointwise, x: &Blocked, y: &mut Blocked) {
-    y.fill_rows(|sample, block, z, yy, row| {
-        row.copy_from_slice(x.row(sample, block, z, yy));
+pub(crate) fn forward<E: Element>(isa: Isa, function: &Pointwise, x: &Blocked<E>, y: &mut Blocked<E>) {
+    y.fill_lanes(isa, |sample, block, z, yy, row| {
+        row.copy_from_slice(&x.lanes(isa, sample, block, z, yy));
         function.row(isa, block, row);
     });
 }
 
 /// y in place of x.
-pub(crate) fn forward_in_place(isa: Isa, function: &Pointwise, x: &mut Blocked) {
-    x.change_rows(|_, block, _, _, row| function.row(isa, block, row));
+pub(crate) fn forward_in_place<E: Element>(isa: Isa, function: &Pointwise, x: &mut Blocked<E>) {
+    x.change_lanes(isa, |_, block, _, _, row| function.row(isa, block, row));
 }
 
 /// The argument is x itself.

@@ -5,10 +5,14 @@
 //! one pass per residue of the output index modulo the stride, each with the taps that reach it.
 
 use super::moments::{AddRow, Moments, Partial};
+use super::packed::{Kept, Packed};
 use super::tile::{Start, Tap, TileArgs, cut, tile};
 use crate::Isa;
-use crate::layout::{Blocked, LANES, Lane};
+use crate::element::{Element, Widen};
+use crate::layout::{Blocked, Dims, LANES, Lane};
+use crate::vector::{Kernel, Vector};
 use rayon::prelude::*;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// Geometry of one pass: output `start + i · out_step` reads inputs `i · in_step + offset`, for `i` in `0..count`.
@@ -110,6 +114,7 @@ pub(crate) fn halo_needed(passes: &[TapPass], extent: [usize; 3]) -> [usize; 3] 
 #[derive(Debug)]
 pub(crate) struct PackedWeights {
     groups: Vec<PackedGroup>,
+    kept: Kept,
 }
 
 #[derive(Debug)]
@@ -118,7 +123,7 @@ struct PackedGroup {
     blocks: usize,
     /// (index into the pass's taps, input block, channels).
     entries: Vec<(usize, usize, usize)>,
-    weights: Vec<Lane>,
+    weights: Packed,
     /// Pieces, as (entries, lanes of weights): each is run over a whole row before the next, so that its weights stay in
     /// the first-level cache. There is at least one.
     pieces: Vec<[Range<usize>; 2]>,
@@ -152,6 +157,7 @@ impl PackedWeights {
         in_channels: usize,
         connected: impl Fn(usize, usize) -> bool + Sync,
         weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+        kept: Kept,
     ) -> Self {
         let groups = together(out_channels, in_channels, &connected)
             .into_par_iter()
@@ -186,20 +192,21 @@ impl PackedWeights {
                         blocks,
                         pieces: pieces(&entries, blocks),
                         entries,
-                        weights,
+                        weights: Packed::new(weights, kept),
                     }
                 },
             )
             .collect();
-        Self { groups }
+        Self { groups, kept }
     }
 
-    /// Bytes of the weights that [`Self::new`] packs for so many taps.
+    /// Bytes of the weights that [`Self::new`] packs for so many taps, with so many bytes for a lane.
     pub(crate) fn bytes(
         taps: usize,
         out_channels: usize,
         in_channels: usize,
         connected: impl Fn(usize, usize) -> bool,
+        lane_bytes: usize,
     ) -> usize {
         let lanes: usize = together(out_channels, in_channels, &connected)
             .iter()
@@ -211,7 +218,7 @@ impl PackedWeights {
                     .sum::<usize>()
             })
             .sum();
-        lanes * size_of::<Lane>()
+        lanes * lane_bytes
     }
 }
 
@@ -257,16 +264,16 @@ pub(crate) fn pack_bias(bias: Option<&[f32]>, channels: usize) -> Vec<Lane> {
 
 /// Shares a pointer among threads that write disjoint places.
 #[derive(Clone, Copy)]
-pub(super) struct Shared(pub(super) *mut Lane);
-// SAFETY: every task writes lanes of its own (see `run_passes`).
+pub(super) struct Shared<E>(pub(super) *mut E);
+// SAFETY: every task writes elements of its own (see `run_passes`).
 #[allow(unsafe_code)]
-unsafe impl Send for Shared {}
+unsafe impl<E: Send> Send for Shared<E> {}
 // SAFETY: as above.
 #[allow(unsafe_code)]
-unsafe impl Sync for Shared {}
+unsafe impl<E: Send> Sync for Shared<E> {}
 
-impl Shared {
-    pub(super) fn get(self) -> *mut Lane {
+impl<E: Copy> Shared<E> {
+    pub(super) fn get(self) -> *mut E {
         self.0
     }
 }
@@ -280,129 +287,295 @@ pub(crate) enum Write<'a> {
     Add,
 }
 
-/// Runs passes from `x` to `y`, which write different voxels. The halo of `y` is left alone. With `moments`, also gives
-/// those of everything written; a pass that leaves voxels out has none.
+/// What one group of output blocks reads.
+struct Reads {
+    /// Of every pass and input: where each entry lies, relative to a row's first voxel. In the memory of the input where
+    /// that holds lanes, otherwise in what is staged.
+    taps: Vec<Vec<Vec<Tap>>>,
+    /// What is staged of inputs that hold no lanes, one row behind the other, each of `width` voxels from `first` on.
+    rows: Vec<StagedRow>,
+    first: isize,
+    width: usize,
+}
+
+/// A row of a block of an input, relative to the voxel that the first output of a row reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct StagedRow {
+    input: usize,
+    block: usize,
+    z: isize,
+    y: isize,
+}
+
+impl Reads {
+    fn new<E: Element>(passes: &[(&TapPass, &[PackedWeights])], xs: &[&Blocked<E>], index: usize) -> Self {
+        let (first, width) = reach(passes.iter().map(|(pass, _)| *pass));
+        let mut rows = Vec::new();
+        let mut places: HashMap<StagedRow, usize> = HashMap::new();
+        let mut taps = Vec::with_capacity(passes.len());
+        for (pass, packed) in passes {
+            let of_input = |(input, (x, packed)): (usize, (&&Blocked<E>, &PackedWeights))| {
+                let [x_block, x_plane, x_row] = x.dims.pitch();
+                let tap = |&(slot, block, channels): &(usize, usize, usize)| {
+                    assert!(block < x.dims.blocks(), "input blocks");
+                    let [z, y, at] = pass.taps[slot].0;
+                    let offset = if E::as_lanes(&x.data).is_some() {
+                        (block * x_block) as isize + z * x_plane as isize + y * x_row as isize + at
+                    } else {
+                        let row = StagedRow { input, block, z, y };
+                        let place = *places.entry(row).or_insert_with(|| {
+                            rows.push(row);
+                            rows.len() - 1
+                        });
+                        (place * width) as isize + at - first
+                    };
+                    Tap { offset, channels }
+                };
+                packed.groups[index].entries.iter().map(tap).collect()
+            };
+            taps.push(xs.iter().zip(*packed).enumerate().map(of_input).collect());
+        }
+        Self {
+            taps,
+            rows,
+            first,
+            width,
+        }
+    }
+
+    /// Widens what the outputs of a row read; `from` is the (z, y) of the voxel that the first of them is at.
+    fn stage<E: Element>(&self, isa: Isa, xs: &[&Blocked<E>], sample: usize, from: [usize; 2], staged: &mut Vec<Lane>) {
+        staged.resize(self.rows.len() * self.width, Lane::ZERO);
+        for (row, to) in self.rows.iter().zip(staged.chunks_exact_mut(self.width)) {
+            let x = xs[row.input];
+            let Dims { extent, halo, .. } = x.dims;
+            let [z, y] = [from[0] as isize + row.z, from[1] as isize + row.y];
+            let inside = |a: usize, at: isize| at >= -(halo[a] as isize) && at < (extent[a] + halo[a]) as isize;
+            // Rows that only a pass with more outputs reads.
+            if inside(0, z) && inside(1, y) {
+                let [_, plane, line] = x.dims.pitch();
+                let origin = x.dims.at(sample, row.block, [0; 3]) as isize;
+                let start = (origin + z * plane as isize + y * line as isize + self.first) as usize;
+                isa.run(Widen(&x.data[start..start + self.width], to));
+            }
+        }
+    }
+}
+
+/// The first voxel along x that the passes read, relative to that of the first output, and how many from there on.
+fn reach<'a>(passes: impl Iterator<Item = &'a TapPass> + Clone) -> (isize, usize) {
+    let taps = passes.flat_map(|pass| {
+        let last = ((pass.count[2] - 1) * pass.in_step[2]) as isize;
+        pass.taps.iter().map(move |tap| (tap.0[2], last + tap.0[2]))
+    });
+    let (first, last) = taps.fold((isize::MAX, isize::MIN), |(first, last), (from, to)| {
+        (first.min(from), last.max(to))
+    });
+    if first > last {
+        (0, 0)
+    } else {
+        (first, (last - first + 1) as usize)
+    }
+}
+
+/// Bytes of scratch of one thread that runs passes over so many blocks of inputs which hold no lanes.
+pub(crate) fn staged_bytes(passes: &[TapPass], in_blocks: usize) -> usize {
+    let (_, width) = reach(passes.iter());
+    let rows: HashSet<[isize; 2]> = passes.iter().flat_map(|p| &p.taps).map(|t| [t.0[0], t.0[1]]).collect();
+    let out = passes.iter().map(|pass| 2 * pass.count[2]).max().unwrap_or(0);
+    (rows.len() * in_blocks * width + out) * size_of::<Lane>()
+}
+
+/// Stores lanes times `unit` as elements, `step` apart.
+///
+/// Whoever makes one promises that all of these places can be written and that nobody else touches them.
+struct Spread<'a, E> {
+    from: &'a [Lane],
+    to: *mut E,
+    step: usize,
+    unit: f32,
+}
+
+impl<E: Element> Kernel for Spread<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let unit = V::splat(self.unit);
+        for (voxel, lane) in self.from.iter().enumerate() {
+            // SAFETY: promised by the maker.
+            #[allow(unsafe_code)]
+            unsafe { &mut *self.to.add(voxel * self.step) }.store(V::load(lane).mul(unit));
+        }
+    }
+}
+
+/// Runs passes from the channels of all of `xs`, one after the other, to `y`; the passes write different voxels. Each has
+/// packed weights for each of `xs`. The halo of `y` is left alone. With `moments`, also gives those of everything written;
+/// a pass that leaves voxels out has none.
 ///
 /// # Panics
-/// When the halo of `x` is too small for the taps, or a pass does not fit `y`: a mistake of the planner.
-pub(crate) fn run_passes(
+/// When the halo of `xs` is too small for the taps, or a pass does not fit `y`: a mistake of the planner.
+pub(crate) fn run_passes<E: Element>(
     isa: Isa,
-    passes: &[(&TapPass, &PackedWeights)],
+    passes: &[(&TapPass, &[PackedWeights])],
     write: Write<'_>,
-    x: &Blocked,
-    y: &mut Blocked,
+    xs: &[&Blocked<E>],
+    y: &mut Blocked<E>,
     moments: bool,
 ) -> Vec<Partial> {
-    assert_eq!(x.dims.batch, y.dims.batch, "unequal batches");
-    let [x_block, x_plane, x_row] = x.dims.pitch();
-    let [y_block, ..] = y.dims.pitch();
-    // Offsets of all entries, once per pass and group.
-    let mut taps: Vec<Vec<Vec<Tap>>> = Vec::with_capacity(passes.len());
+    let Some((TapPass { in_step, .. }, first_packed)) = passes.first() else {
+        return Vec::new();
+    };
+    let split = |packed: &PackedWeights| {
+        packed
+            .groups
+            .iter()
+            .map(|g| (g.first_block, g.blocks))
+            .collect::<Vec<_>>()
+    };
+    let groups = split(&first_packed[0]);
     for (pass, packed) in passes {
-        let needed = halo_needed(std::slice::from_ref(pass), x.dims.extent);
-        assert!((0..3).all(|a| needed[a] <= x.dims.halo[a]), "input halo too small");
+        assert_eq!(packed.len(), xs.len(), "inputs without weights");
+        for (x, packed) in xs.iter().zip(*packed) {
+            assert_eq!(x.dims.batch, y.dims.batch, "unequal batches");
+            let needed = halo_needed(std::slice::from_ref(pass), x.dims.extent);
+            assert!((0..3).all(|a| needed[a] <= x.dims.halo[a]), "input halo too small");
+            assert_eq!(split(packed), groups, "groups differ between passes or inputs");
+            assert_eq!(
+                packed.kept, first_packed[0].kept,
+                "units differ between passes or inputs"
+            );
+        }
         assert!(
             (0..3).all(|a| pass.out_start[a] + (pass.count[a] - 1) * pass.out_step[a] < y.dims.extent[a]),
             "pass outside the output"
         );
-        let split = |packed: &PackedWeights| {
-            packed
-                .groups
-                .iter()
-                .map(|g| (g.first_block, g.blocks))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(split(packed), split(passes[0].1), "groups differ between passes");
-        let of_group = |group: &PackedGroup| {
-            assert!(group.first_block + group.blocks <= y.dims.blocks(), "output blocks");
-            let tap = |&(slot, in_block, channels): &(usize, usize, usize)| {
-                assert!(in_block < x.dims.blocks(), "input blocks");
-                let [z, y, x] = pass.taps[slot].0;
-                Tap {
-                    offset: (in_block * x_block) as isize + z * x_plane as isize + y * x_row as isize + x,
-                    channels,
-                }
-            };
-            group.entries.iter().map(tap).collect()
-        };
-        taps.push(packed.groups.iter().map(of_group).collect());
+        assert_eq!(pass.in_step, *in_step, "steps differ between passes");
     }
+    assert!(
+        groups.iter().all(|(first, blocks)| first + blocks <= y.dims.blocks()),
+        "output blocks"
+    );
+    // What every group reads, once per call.
+    let reads: Vec<Reads> = (0..groups.len()).map(|index| Reads::new(passes, xs, index)).collect();
     // One task is a plane of each pass of one group, or a strip of it where planes are few. The cut depends on shapes
     // alone.
     let most = |a: usize| passes.iter().map(|(pass, _)| pass.count[a]).max().unwrap_or(0);
     let (depth, rows) = (most(0), most(1));
-    let groups = passes.first().map_or(0, |(_, packed)| packed.groups.len());
-    let planes = x.dims.batch * groups * depth;
+    let planes = y.dims.batch * groups.len() * depth;
     let strips = 16usize.div_ceil(planes.max(1)).min(rows);
     let strip = rows.div_ceil(strips.max(1));
-    let (x_dims, y_dims) = (x.dims, y.dims);
-    let x_data = &x.data;
+    let y_dims = y.dims;
+    let [y_block, ..] = y_dims.pitch();
     let y_data = Shared(y.data.as_mut_ptr());
     let moments = moments && passes.iter().all(|(pass, _)| pass.out_step == [1; 3]);
-    let run_task = |task: usize| {
+    let unit = first_packed[0].kept.unit();
+    let beside = E::as_lanes(&y.data).is_none() || unit != 1.0;
+    let first_sum: Vec<Lane> = match write {
+        Write::Set(bias) => bias.iter().map(|lane| Lane(lane.0.map(|b| b / unit))).collect(),
+        Write::Add => Vec::new(),
+    };
+    assert!(
+        !beside || matches!(write, Write::Set(_)),
+        "rounded values are not added to"
+    );
+    let run_task = |scratch: &mut [Vec<Lane>; 2], task: usize| {
+        let [staged, out_row] = scratch;
         let (plane, part) = (task / strips, task % strips);
         let z = plane % depth;
-        let (sample, index) = (plane / depth / groups, plane / depth % groups);
+        let (sample, index) = (plane / depth / groups.len(), plane / depth % groups.len());
+        let (first_block, blocks) = groups[index];
+        let reads = &reads[index];
         let mut sums: Vec<(usize, Moments)> = Vec::new();
         for row in part * strip..((part + 1) * strip).min(rows) {
+            reads.stage(isa, xs, sample, [z * in_step[0], row * in_step[1]], staged);
             // All passes of a row, one after the other: they read the same inputs.
-            for ((pass, packed), taps) in passes.iter().zip(&taps) {
+            for ((pass, packed), taps) in passes.iter().zip(&reads.taps) {
                 if z >= pass.count[0] || row >= pass.count[1] {
                     continue;
                 }
-                let group = &packed.groups[index];
                 let width = pass.count[2];
                 let out = [
                     pass.out_start[0] + z * pass.out_step[0],
                     pass.out_start[1] + row * pass.out_step[1],
                     pass.out_start[2],
                 ];
-                let x_first = x_dims.at(sample, 0, [z * pass.in_step[0], row * pass.in_step[1], 0]);
-                let y_first = y_dims.at(sample, group.first_block, out);
-                for (piece, [entries, weights]) in group.pieces.iter().enumerate() {
-                    let start = match write {
-                        Write::Set(bias) if piece == 0 => {
-                            Start::Value(&bias[group.first_block..group.first_block + group.blocks])
-                        }
-                        _ => Start::Output,
+                let y_first = y_dims.at(sample, first_block, out);
+                let y_step = pass.out_step[2];
+                let place =
+                    |block: usize, voxel: usize| y_data.get().wrapping_add(y_first + block * y_block + voxel * y_step);
+                // Outputs that are no lanes, or in units, are summed up beside.
+                if beside {
+                    out_row.resize(blocks * width, Lane::ZERO);
+                }
+                let (y, y_step, y_block) = if beside {
+                    (out_row.as_mut_ptr(), 1, width)
+                } else {
+                    // Elements are lanes.
+                    (place(0, 0).cast(), y_step, y_block)
+                };
+                for (source, (x, packed)) in xs.iter().zip(*packed).enumerate() {
+                    let group = &packed.groups[index];
+                    let x_first = x.dims.at(sample, 0, [z * pass.in_step[0], row * pass.in_step[1], 0]);
+                    let x_data = match E::as_lanes(&x.data) {
+                        Some(data) => data.as_ptr().wrapping_add(x_first),
+                        None => staged.as_ptr(),
                     };
-                    let mut first = 0;
-                    for (tiles, size) in cut(width, group.blocks) {
-                        // SAFETY: the asserts above show that all taps of all voxels of the pass stay within the halo of
-                        // `x` and all outputs within `y`; tasks differ in sample, group, plane or rows, so no two write
-                        // one lane.
-                        #[allow(unsafe_code)]
-                        unsafe {
-                            let args = TileArgs {
-                                taps: &taps[index][entries.clone()],
-                                weights: &group.weights[weights.clone()],
-                                // Tap offsets bring this back inside where the voxel itself lies past the end of `x`.
-                                x: x_data.as_ptr().wrapping_add(x_first + first * pass.in_step[2]),
-                                x_step: pass.in_step[2],
-                                y: y_data.get().wrapping_add(y_first + first * pass.out_step[2]),
-                                y_step: pass.out_step[2],
-                                y_block,
-                                start,
-                                tiles,
-                            };
-                            tile(isa, group.blocks, size, &args);
+                    for (piece, [entries, weights]) in group.pieces.iter().enumerate() {
+                        let start = match write {
+                            Write::Set(_) if source == 0 && piece == 0 => {
+                                Start::Value(&first_sum[first_block..first_block + blocks])
+                            }
+                            _ => Start::Output,
+                        };
+                        let mut first = 0;
+                        for (tiles, size) in cut(width, blocks) {
+                            // SAFETY: the asserts above show that all taps of all voxels of the pass stay within the
+                            // halo of `x` (or what was staged of it) and all outputs within `y` (or `out_row`); tasks
+                            // differ in sample, group, plane or rows, so no two write one lane.
+                            #[allow(unsafe_code)]
+                            unsafe {
+                                let args = TileArgs {
+                                    taps: &taps[source][entries.clone()],
+                                    weights: group.weights.slice(weights.clone()),
+                                    // Tap offsets bring this back inside where the voxel itself lies past the end.
+                                    x: x_data.wrapping_add(first * pass.in_step[2]),
+                                    x_step: pass.in_step[2],
+                                    y: y.wrapping_add(first * y_step),
+                                    y_step,
+                                    y_block,
+                                    start,
+                                    tiles,
+                                };
+                                tile(isa, blocks, size, &args);
+                            }
+                            first += tiles * size;
                         }
-                        first += tiles * size;
+                    }
+                }
+                if beside {
+                    for (block, out_row) in out_row.chunks_exact(width).enumerate() {
+                        // Outputs of this task, inside `y` by the asserts above.
+                        isa.run(Spread {
+                            from: out_row,
+                            to: place(block, 0),
+                            step: pass.out_step[2],
+                            unit,
+                        });
                     }
                 }
                 if !moments {
                     continue;
                 }
-                for block in group.first_block..group.first_block + group.blocks {
-                    let from = y_dims.at(sample, block, out);
+                for block in 0..blocks {
                     // SAFETY: the row that this task has just written, with a step of one.
                     #[allow(unsafe_code)]
-                    let written = unsafe { std::slice::from_raw_parts(y_data.get().add(from), width) };
-                    let at = block - group.first_block;
-                    if sums.len() == at {
-                        sums.push((sample * y_dims.blocks() + block, Moments::default()));
+                    let written = unsafe { std::slice::from_raw_parts(place(block, 0).cast_const(), width) };
+                    if sums.len() == block {
+                        sums.push((sample * y_dims.blocks() + first_block + block, Moments::default()));
                     }
-                    isa.run(AddRow(&mut sums[at].1, written));
+                    isa.run(AddRow(&mut sums[block].1, written));
                 }
             }
         }
@@ -410,6 +583,101 @@ pub(crate) fn run_passes(
             .map(|(unit, sums)| sums.finish(unit))
             .collect::<Vec<_>>()
     };
-    let parts: Vec<Vec<Partial>> = (0..planes * strips).into_par_iter().map(run_task).collect();
+    let parts: Vec<Vec<Partial>> = (0..planes * strips)
+        .into_par_iter()
+        .map_init(Default::default, run_task)
+        .collect();
     parts.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::rounded;
+
+    fn value(channels: usize, extent: [usize; 3], halo: [usize; 3]) -> Blocked {
+        let dims = Dims {
+            batch: 2,
+            channels,
+            extent,
+            halo,
+        };
+        let mut value = Blocked::new(dims);
+        value.fill_rows(|sample, block, z, y, row| {
+            for (x, lane) in row.iter_mut().enumerate() {
+                *lane = Lane(std::array::from_fn(|i| {
+                    let place = (((sample * 5 + block) * 11 + z) * 13 + y) * 17 + x;
+                    ((place * 8 + i) * 7919 % 2003) as f32 / 1001.0 - 1.0
+                }));
+            }
+        });
+        value
+    }
+
+    /// Values stored in bf16 give what their widened copies give, but for the rounding of the result.
+    #[test]
+    fn rounded_values_give_the_rounded_result() {
+        let window = |kernel, stride, padding, dilation| Window {
+            kernel,
+            stride,
+            padding,
+            dilation,
+        };
+        let convolutions = [
+            (window([3; 3], [2; 3], [1; 3], [1; 3]), 1, [5, 8, 9]),
+            (window([3; 3], [1; 3], [2; 3], [2; 3]), 3, [4, 1, 7]),
+            (window([1; 3], [1; 3], [0; 3], [1; 3]), 1, [1, 3, 21]),
+            (window([1, 3, 2], [1, 2, 3], [0, 1, 0], [1; 3]), 3, [2, 5, 14]),
+        ];
+        for isa in [Isa::Scalar, Isa::detect()] {
+            for (window, groups, extent) in convolutions {
+                // The extent of the input is that of the output of the transposed convolution too.
+                let count = std::array::from_fn(|a| {
+                    let reach = window.dilation[a] * (window.kernel[a] - 1);
+                    (extent[a] + 2 * window.padding[a] - reach - 1) / window.stride[a] + 1
+                });
+                // Only a convolution without groups reads several inputs.
+                let ins: &[usize] = if groups == 1 { &[16, 11] } else { &[27] };
+                let outs = 21;
+                let connected = |o: usize, i: usize| o * groups / 21 == i * groups / 27;
+                for passes in [vec![window.gather(count)], window.scatter(extent)] {
+                    let forward = passes.len() == 1 && passes[0].count == count;
+                    let (from, to) = if forward { (extent, count) } else { (count, extent) };
+                    let halo = halo_needed(&passes, from);
+                    let halves: Vec<_> = ins.iter().map(|&c| rounded(isa, &value(c, from, halo))).collect();
+                    let lanes: Vec<_> = halves.iter().map(|half| half.widened(isa).into_owned()).collect();
+                    let pack = |pass: &TapPass, input: usize| {
+                        let first: usize = ins[..input].iter().sum();
+                        let connected = |o, i| connected(o, first + i);
+                        let weight = |o: usize, i: usize, tap: usize| {
+                            ((o * 31 + (first + i) * 17 + tap * 7) % 23) as f32 / 11.0 - 1.0
+                        };
+                        PackedWeights::new(pass, outs, ins[input], connected, weight, Kept::Full)
+                    };
+                    let packed: Vec<Vec<_>> = passes
+                        .iter()
+                        .map(|pass| (0..ins.len()).map(|input| pack(pass, input)).collect())
+                        .collect();
+                    let passes: Vec<_> = passes.iter().zip(packed.iter().map(|packed| &packed[..])).collect();
+                    let bias = [0.5, -2.0, 3.0].map(|v| Lane([v; LANES]));
+                    let mut plain = value(outs, to, [0, 1, 2]);
+                    let mut half = rounded(isa, &plain);
+                    plain.clear_halo();
+                    half.clear_halo();
+                    let write = Write::Set(&bias);
+                    run_passes(
+                        isa,
+                        &passes,
+                        write,
+                        &lanes.iter().collect::<Vec<_>>(),
+                        &mut plain,
+                        false,
+                    );
+                    let parts = run_passes(isa, &passes, write, &halves.iter().collect::<Vec<_>>(), &mut half, true);
+                    assert_eq!(half.data, rounded(isa, &plain).data, "{window:?}");
+                    assert_eq!(parts.is_empty(), passes.len() > 1);
+                }
+            }
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! Products of values, where an input that is 1 long along an axis is repeated along it.
 
 use crate::Isa;
+use crate::element::Element;
 use crate::layout::{Blocked, Dims, LANES, Lane};
 use crate::vector::{Kernel, Vector};
 
 /// y = Π inputs.
-pub(crate) fn forward(isa: Isa, inputs: &[&Blocked], y: &mut Blocked) {
+pub(crate) fn forward<E: Element>(isa: Isa, inputs: &[&Blocked<E>], y: &mut Blocked<E>) {
     let channels = y.dims.channels;
-    y.fill_rows(|sample, block, z, yy, row| {
+    y.fill_lanes(isa, |sample, block, z, yy, row| {
         row.fill(Lane([1.0; LANES]));
         for input in inputs {
             isa.run(MultiplyBy::new(row, input, channels, [sample, block, z, yy]));
@@ -72,14 +73,14 @@ pub(crate) fn reduce(x: &Blocked, y: &mut Blocked) {
 }
 
 /// row *= other, which is as long or 1 long; with `first_lane`, its first channel multiplies all.
-struct MultiplyBy<'a> {
+struct MultiplyBy<'a, E> {
     row: &'a mut [Lane],
-    other: &'a [Lane],
+    other: &'a [E],
     first_lane: bool,
 }
 
-impl<'a> MultiplyBy<'a> {
-    fn new(row: &'a mut [Lane], other: &'a Blocked, channels: usize, [sample, block, z, y]: [usize; 4]) -> Self {
+impl<'a, E: Element> MultiplyBy<'a, E> {
+    fn new(row: &'a mut [Lane], other: &'a Blocked<E>, channels: usize, [sample, block, z, y]: [usize; 4]) -> Self {
         let dims = &other.dims;
         let first_lane = dims.channels == 1 && channels > 1;
         let place = |axis: usize, o: usize| if dims.extent[axis] == 1 { 0 } else { o };
@@ -92,14 +93,15 @@ impl<'a> MultiplyBy<'a> {
     }
 }
 
-impl Kernel for MultiplyBy<'_> {
+impl<E: Element> Kernel for MultiplyBy<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Self { row, other, first_lane } = self;
-        let factor = |lane: &Lane| {
-            if first_lane { V::splat(lane.0[0]) } else { V::load(lane) }
+        let factor = |element: &E| {
+            let factor = element.load::<V>();
+            if first_lane { factor.first() } else { factor }
         };
         if other.len() == row.len() {
             for (y, x) in row.iter_mut().zip(other) {

@@ -9,6 +9,7 @@ pub(crate) mod gate;
 mod matrix;
 pub(crate) mod moments;
 pub(crate) mod norm;
+pub(crate) mod packed;
 pub(crate) mod pad;
 pub(crate) mod pointwise;
 pub(crate) mod pooling;

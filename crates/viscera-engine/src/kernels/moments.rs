@@ -1,5 +1,6 @@
 //! Mean and variance per channel, gathered piece by piece while values are in the cache and joined in a fixed order.
 
+use crate::element::Element;
 use crate::layout::{LANES, Lane};
 use crate::vector::{Kernel, Vector};
 
@@ -24,20 +25,24 @@ pub(crate) struct Partial {
 impl Moments {
     /// Takes a row.
     #[inline(always)]
-    pub(crate) fn add<V: Vector>(&mut self, row: &[Lane]) {
+    pub(crate) fn add<V: Vector, E: Element>(&mut self, row: &[E]) {
         let Some(first) = row.first() else { return };
-        let shift = V::load(self.shift.get_or_insert(*first));
+        let shift = V::load(self.shift.get_or_insert_with(|| {
+            let mut shift = Lane::ZERO;
+            first.load::<V>().store(&mut shift);
+            shift
+        }));
         // Four sums side by side, as each addition waits for the one before it.
         let mut sums = [[V::splat(0.0); 2]; 4];
         let mut quads = row.chunks_exact(4);
         for quad in &mut quads {
             for (sums, lane) in sums.iter_mut().zip(quad) {
-                let v = V::load(lane).sub(shift);
+                let v = lane.load::<V>().sub(shift);
                 *sums = [sums[0].add(v), v.mul_add(v, sums[1])];
             }
         }
         for (sums, lane) in sums.iter_mut().zip(quads.remainder()) {
-            let v = V::load(lane).sub(shift);
+            let v = lane.load::<V>().sub(shift);
             *sums = [sums[0].add(v), v.mul_add(v, sums[1])];
         }
         for which in 0..2 {
@@ -66,14 +71,14 @@ impl Moments {
 }
 
 /// [`Moments::add`] for callers outside a kernel.
-pub(crate) struct AddRow<'a>(pub(crate) &'a mut Moments, pub(crate) &'a [Lane]);
+pub(crate) struct AddRow<'a, E>(pub(crate) &'a mut Moments, pub(crate) &'a [E]);
 
-impl Kernel for AddRow<'_> {
+impl<E: Element> Kernel for AddRow<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        self.0.add::<V>(self.1);
+        self.0.add::<V, E>(self.1);
     }
 }
 
@@ -121,7 +126,7 @@ mod tests {
                 .map(|rows| {
                     let mut moments = Moments::default();
                     for row in rows {
-                        isa.run(AddRow(&mut moments, row));
+                        isa.run(AddRow(&mut moments, row.as_slice()));
                     }
                     moments.finish(1)
                 })

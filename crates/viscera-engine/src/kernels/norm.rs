@@ -5,6 +5,7 @@ use super::activation::Pointwise;
 use super::moments::{AddRow, Moments, Partial, join};
 use super::scope::Scope;
 use crate::Isa;
+use crate::element::Element;
 use crate::layout::{Blocked, Dims, LANES, Lane};
 use crate::vector::{Kernel, Vector};
 use rayon::prelude::*;
@@ -68,7 +69,7 @@ fn add(sums: &mut [[f64; LANES]; 2], more: &[[f64; LANES]; 2]) {
 }
 
 /// Statistics over the voxels of each scope.
-pub(crate) fn statistics(isa: Isa, x: &Blocked, scope: Scope, eps: f32) -> Statistics {
+pub(crate) fn statistics<E: Element>(isa: Isa, x: &Blocked<E>, scope: Scope, eps: f32) -> Statistics {
     let extent = x.dims.extent;
     let blocks = x.dims.blocks();
     let parts: Vec<Partial> = (0..x.dims.batch * blocks * extent[0])
@@ -192,18 +193,18 @@ impl Tail {
 }
 
 /// y from x; `y` is a buffer of the same shape.
-pub(crate) fn forward(isa: Isa, x: &Blocked, statistics: &Statistics, tail: &Tail, y: &mut Blocked) {
+pub(crate) fn forward<E: Element>(isa: Isa, x: &Blocked<E>, statistics: &Statistics, tail: &Tail, y: &mut Blocked<E>) {
     let blocks = x.dims.blocks();
-    y.fill_rows(|sample, block, z, yy, row| {
-        row.copy_from_slice(x.row(sample, block, z, yy));
+    y.fill_lanes(isa, |sample, block, z, yy, row| {
+        row.copy_from_slice(&x.lanes(isa, sample, block, z, yy));
         tail.row(isa, statistics, sample * blocks + block, block, row);
     });
 }
 
 /// y in place of x.
-pub(crate) fn forward_in_place(isa: Isa, x: &mut Blocked, statistics: &Statistics, tail: &Tail) {
+pub(crate) fn forward_in_place<E: Element>(isa: Isa, x: &mut Blocked<E>, statistics: &Statistics, tail: &Tail) {
     let blocks = x.dims.blocks();
-    x.change_rows(|sample, block, _, _, row| {
+    x.change_lanes(isa, |sample, block, _, _, row| {
         tail.row(isa, statistics, sample * blocks + block, block, row);
     });
 }

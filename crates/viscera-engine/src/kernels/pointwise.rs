@@ -2,23 +2,32 @@
 
 use super::activation::Leaky;
 use crate::Isa;
+use crate::element::Element;
 use crate::layout::{Blocked, LANES, Lane};
 use crate::vector::{Kernel, Vector};
 
 /// y = act(Σ inputs), where `slope` is that of a leaky ReLU, or `None` for no activation.
-pub(crate) fn add(isa: Isa, inputs: &[&Blocked], slope: Option<f32>, y: &mut Blocked) {
-    y.fill_rows(|sample, block, z, yy, row| {
-        row.copy_from_slice(inputs[0].row(sample, block, z, yy));
+pub(crate) fn add<E: Element>(isa: Isa, inputs: &[&Blocked<E>], slope: Option<f32>, y: &mut Blocked<E>) {
+    y.fill_lanes(isa, |sample, block, z, yy, row| {
+        row.copy_from_slice(&inputs[0].lanes(isa, sample, block, z, yy));
         add_rows(isa, row, &inputs[1..], slope, [sample, block, z, yy]);
     });
 }
 
 /// The same in place of the first input.
-pub(crate) fn add_in_place(isa: Isa, y: &mut Blocked, others: &[&Blocked], slope: Option<f32>) {
-    y.change_rows(|sample, block, z, yy, row| add_rows(isa, row, others, slope, [sample, block, z, yy]));
+pub(crate) fn add_in_place<E: Element>(isa: Isa, y: &mut Blocked<E>, others: &[&Blocked<E>], slope: Option<f32>) {
+    y.change_lanes(isa, |sample, block, z, yy, row| {
+        add_rows(isa, row, others, slope, [sample, block, z, yy]);
+    });
 }
 
-fn add_rows(isa: Isa, row: &mut [Lane], others: &[&Blocked], slope: Option<f32>, [sample, block, z, y]: [usize; 4]) {
+fn add_rows<E: Element>(
+    isa: Isa,
+    row: &mut [Lane],
+    others: &[&Blocked<E>],
+    slope: Option<f32>,
+    [sample, block, z, y]: [usize; 4],
+) {
     for other in others {
         isa.run(AddTo(row, other.row(sample, block, z, y)));
     }
@@ -28,15 +37,15 @@ fn add_rows(isa: Isa, row: &mut [Lane], others: &[&Blocked], slope: Option<f32>,
 }
 
 /// row += other.
-struct AddTo<'a>(&'a mut [Lane], &'a [Lane]);
+struct AddTo<'a, E>(&'a mut [Lane], &'a [E]);
 
-impl Kernel for AddTo<'_> {
+impl<E: Element> Kernel for AddTo<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
         for (sum, other) in self.0.iter_mut().zip(self.1) {
-            V::load(sum).add(V::load(other)).store(sum);
+            V::load(sum).add(other.load()).store(sum);
         }
     }
 }
@@ -65,12 +74,17 @@ impl Kernel for LeakyBackward<'_> {
 }
 
 /// Multiplies each channel of each sample by `factor(sample, channel)`.
-pub(crate) fn scale_channels(x: &Blocked, factor: impl Fn(usize, usize) -> f32 + Sync, y: &mut Blocked) {
+pub(crate) fn scale_channels<E: Element>(
+    isa: Isa,
+    x: &Blocked<E>,
+    factor: impl Fn(usize, usize) -> f32 + Sync,
+    y: &mut Blocked<E>,
+) {
     let channels = x.dims.channels;
-    y.fill_rows(|sample, block, z, yy, row| {
+    y.fill_lanes(isa, |sample, block, z, yy, row| {
         let factors: [f32; LANES] =
             std::array::from_fn(|lane| factor(sample, (block * LANES + lane).min(channels - 1)));
-        for (y, x) in row.iter_mut().zip(x.row(sample, block, z, yy)) {
+        for (y, x) in row.iter_mut().zip(x.lanes(isa, sample, block, z, yy).iter()) {
             for i in 0..LANES {
                 y.0[i] = x.0[i] * factors[i];
             }
@@ -79,7 +93,7 @@ pub(crate) fn scale_channels(x: &Blocked, factor: impl Fn(usize, usize) -> f32 +
 }
 
 /// Channels of all inputs one after the other.
-pub(crate) fn concat(inputs: &[&Blocked], y: &mut Blocked) {
+pub(crate) fn concat<E: Element>(isa: Isa, inputs: &[&Blocked<E>], y: &mut Blocked<E>) {
     let channels = y.dims.channels;
     // Where each output channel comes from.
     let origin: Vec<(usize, usize)> = inputs
@@ -87,20 +101,20 @@ pub(crate) fn concat(inputs: &[&Blocked], y: &mut Blocked) {
         .enumerate()
         .flat_map(|(index, input)| (0..input.dims.channels).map(move |c| (index, c)))
         .collect();
-    y.fill_rows(|sample, block, z, yy, row| {
+    y.fill_lanes(isa, |sample, block, z, yy, row| {
         let first = block * LANES;
         let (input, channel) = origin[first];
         let whole = channel.is_multiple_of(LANES)
             && (first..(first + LANES).min(channels)).all(|c| origin[c] == (input, channel + c - first));
         if whole {
-            row.copy_from_slice(inputs[input].row(sample, channel / LANES, z, yy));
+            row.copy_from_slice(&inputs[input].lanes(isa, sample, channel / LANES, z, yy));
             return;
         }
         row.fill(Lane::ZERO);
         for lane in 0..LANES.min(channels - first) {
             let (input, channel) = origin[first + lane];
-            let source = inputs[input].row(sample, channel / LANES, z, yy);
-            for (y, x) in row.iter_mut().zip(source) {
+            let source = inputs[input].lanes(isa, sample, channel / LANES, z, yy);
+            for (y, x) in row.iter_mut().zip(source.iter()) {
                 y.0[lane] = x.0[channel % LANES];
             }
         }
@@ -108,11 +122,11 @@ pub(crate) fn concat(inputs: &[&Blocked], y: &mut Blocked) {
 }
 
 /// As many of the channels of `x`, from channel `first` on, as `y` has.
-pub(crate) fn channels(x: &Blocked, first: usize, y: &mut Blocked) {
+pub(crate) fn channels<E: Element>(isa: Isa, x: &Blocked<E>, first: usize, y: &mut Blocked<E>) {
     let channels = y.dims.channels;
-    y.fill_rows(|sample, block, z, yy, row| {
+    y.fill_lanes(isa, |sample, block, z, yy, row| {
         if first.is_multiple_of(LANES) {
-            row.copy_from_slice(x.row(sample, first / LANES + block, z, yy));
+            row.copy_from_slice(&x.lanes(isa, sample, first / LANES + block, z, yy));
             // Lanes past the last channel belong to what comes after.
             for lane in row.iter_mut() {
                 for i in LANES.min(channels - block * LANES)..LANES {
@@ -124,8 +138,8 @@ pub(crate) fn channels(x: &Blocked, first: usize, y: &mut Blocked) {
         row.fill(Lane::ZERO);
         for lane in 0..LANES.min(channels - block * LANES) {
             let channel = first + block * LANES + lane;
-            let source = x.row(sample, channel / LANES, z, yy);
-            for (y, x) in row.iter_mut().zip(source) {
+            let source = x.lanes(isa, sample, channel / LANES, z, yy);
+            for (y, x) in row.iter_mut().zip(source.iter()) {
                 y.0[lane] = x.0[channel % LANES];
             }
         }

@@ -1,6 +1,8 @@
 //! Pooling over windows and over whole axes, forward and backward. Backward gathers, so that its order is fixed.
 
 use super::conv::Window;
+use crate::Isa;
+use crate::element::Element;
 use crate::layout::{Blocked, LANES, Lane};
 use viscera_net::PoolKind;
 
@@ -17,7 +19,7 @@ fn inside(o: usize, kernel: usize, stride: usize, padding: usize, extent: usize)
 }
 
 /// y = maximum or mean over each window. Padding never wins a maximum; the mean divides by the whole window.
-pub(crate) fn forward(kind: PoolKind, window: &Window, x: &Blocked, y: &mut Blocked) {
+pub(crate) fn forward<E: Element>(isa: Isa, kind: PoolKind, window: &Window, x: &Blocked<E>, y: &mut Blocked<E>) {
     let extent = x.dims.extent;
     let Window {
         kernel,
@@ -26,7 +28,7 @@ pub(crate) fn forward(kind: PoolKind, window: &Window, x: &Blocked, y: &mut Bloc
         ..
     } = *window;
     let share = 1.0 / kernel.iter().product::<usize>() as f32;
-    y.fill_rows(|sample, block, oz, oy, row| {
+    y.fill_lanes(isa, |sample, block, oz, oy, row| {
         let start = match kind {
             PoolKind::Max => Lane([f32::NEG_INFINITY; LANES]),
             PoolKind::Average => Lane::ZERO,
@@ -34,7 +36,8 @@ pub(crate) fn forward(kind: PoolKind, window: &Window, x: &Blocked, y: &mut Bloc
         row.fill(start);
         for kz in inside(oz, kernel[0], stride[0], padding[0], extent[0]) {
             for ky in inside(oy, kernel[1], stride[1], padding[1], extent[1]) {
-                let source = x.row(
+                let source = x.lanes(
+                    isa,
                     sample,
                     block,
                     oz * stride[0] + kz - padding[0],
@@ -148,22 +151,25 @@ fn earlier_ties(
 }
 
 /// y = mean over the whole extent of the chosen axes.
-pub(crate) fn axis_mean(axes: [bool; 3], x: &Blocked, y: &mut Blocked) {
+pub(crate) fn axis_mean<E: Element>(isa: Isa, axes: [bool; 3], x: &Blocked<E>, y: &mut Blocked<E>) {
     let extent = x.dims.extent;
     let count: usize = (0..3).filter(|&a| axes[a]).map(|a| extent[a]).product();
     let range = |a: usize, o: usize| if axes[a] { 0..extent[a] } else { o..o + 1 };
-    y.fill_rows(|sample, block, oz, oy, row| {
-        for (ox, y) in row.iter_mut().enumerate() {
-            let mut sum = [0.0f64; LANES];
-            for z in range(0, oz) {
-                for yy in range(1, oy) {
-                    for lane in &x.row(sample, block, z, yy)[range(2, ox)] {
+    y.fill_lanes(isa, |sample, block, oz, oy, row| {
+        let mut sums = vec![[0.0f64; LANES]; row.len()];
+        for z in range(0, oz) {
+            for yy in range(1, oy) {
+                let source = x.lanes(isa, sample, block, z, yy);
+                for (ox, sum) in sums.iter_mut().enumerate() {
+                    for lane in &source[range(2, ox)] {
                         for i in 0..LANES {
                             sum[i] += f64::from(lane.0[i]);
                         }
                     }
                 }
             }
+        }
+        for (y, sum) in row.iter_mut().zip(sums) {
             *y = Lane(sum.map(|s| (s / count as f64) as f32));
         }
     });

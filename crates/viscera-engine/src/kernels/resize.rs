@@ -1,5 +1,7 @@
 //! Resize to the nearest voxel or trilinearly by either convention, forward and backward.
 
+use crate::Isa;
+use crate::element::Element;
 use crate::layout::{Blocked, Lane};
 use viscera_net::Interpolation;
 
@@ -44,10 +46,10 @@ fn axes(from: [usize; 3], to: [usize; 3], mode: Interpolation) -> [Axis; 3] {
 }
 
 /// y = x resized to the extent of `y`.
-pub(crate) fn forward(mode: Interpolation, x: &Blocked, y: &mut Blocked) {
+pub(crate) fn forward<E: Element>(isa: Isa, mode: Interpolation, x: &Blocked<E>, y: &mut Blocked<E>) {
     let [az, ay, ax] = axes(x.dims.extent, y.dims.extent, mode);
     let width = x.dims.extent[2];
-    y.fill_rows(|sample, block, oz, oy, row| {
+    y.fill_lanes(isa, |sample, block, oz, oy, row| {
         let (z0, z1, wz) = az[oz];
         let (y0, y1, wy) = ay[oy];
         let mut blend = vec![Lane::ZERO; width];
@@ -58,7 +60,7 @@ pub(crate) fn forward(mode: Interpolation, x: &Blocked, y: &mut Blocked) {
             (z1, y1, wz * wy),
         ] {
             if weight != 0.0 {
-                for (sum, value) in blend.iter_mut().zip(x.row(sample, block, z, y)) {
+                for (sum, value) in blend.iter_mut().zip(x.lanes(isa, sample, block, z, y).iter()) {
                     sum.add_scaled(weight, value);
                 }
             }

@@ -4,6 +4,7 @@
 //! for up to [`max_width`] voxels in registers while all taps and input channels stream by: per input channel one
 //! broadcast per voxel and one weight load per block feed `blocks · width` fused multiply-adds.
 
+use super::packed::PackedSlice;
 use crate::Isa;
 use crate::layout::{LANES, Lane};
 
@@ -30,7 +31,7 @@ pub(crate) enum Start<'a> {
 pub(crate) struct TileArgs<'a> {
     pub(crate) taps: &'a [Tap],
     /// Per tap, per channel: `blocks` lanes.
-    pub(crate) weights: &'a [Lane],
+    pub(crate) weights: PackedSlice<'a>,
     pub(crate) x: *const Lane,
     /// Lanes between the inputs of neighbouring outputs.
     pub(crate) x_step: usize,
@@ -114,12 +115,12 @@ unsafe fn tile_scalar(blocks: usize, width: usize, args: &TileArgs<'_>) {
                 // SAFETY: as above.
                 Start::Output => unsafe { *y },
             };
-            let mut weights = args.weights.iter().skip(b).step_by(blocks);
+            let mut weights = (b..args.weights.len()).step_by(blocks);
             for tap in args.taps {
                 // SAFETY: as above.
                 let input = unsafe { &*x.wrapping_offset(tap.offset) };
                 for (value, weight) in input.0[..tap.channels].iter().zip(&mut weights) {
-                    for (s, w) in sum.0.iter_mut().zip(weight.0) {
+                    for (s, w) in sum.0.iter_mut().zip(args.weights.get(weight).0) {
                         *s = value.mul_add(w, *s);
                     }
                 }
@@ -186,27 +187,69 @@ unsafe fn weight_rows_scalar(args: &WeightRows, sum: &mut [Lane]) {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{Lane, Start, TileArgs, WeightRows};
+    use super::{Lane, PackedSlice, Start, TileArgs, WeightRows};
+    use crate::kernels::packed::HalfLane;
     use std::arch::x86_64::{
-        _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_load_ps, _mm256_setzero_ps, _mm256_store_ps,
+        __m256, _mm_load_si128, _mm256_add_ps, _mm256_broadcast_ss, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_load_ps,
+        _mm256_setzero_ps, _mm256_store_ps,
     };
 
+    /// Eight weights as they are kept.
+    trait Weight: Copy {
+        /// # Safety
+        /// On a processor with AVX2 and F16C; the pointer is to such weights.
+        #[allow(unsafe_code)]
+        unsafe fn load(from: *const Self) -> __m256;
+    }
+
+    impl Weight for Lane {
+        #[allow(unsafe_code)]
+        #[inline(always)]
+        unsafe fn load(from: *const Self) -> __m256 {
+            // SAFETY: promised by the caller; a `Lane` is 32-byte aligned.
+            unsafe { _mm256_load_ps(from.cast()) }
+        }
+    }
+
+    impl Weight for HalfLane {
+        #[allow(unsafe_code)]
+        #[inline(always)]
+        unsafe fn load(from: *const Self) -> __m256 {
+            // SAFETY: promised by the caller; a `HalfLane` is 16-byte aligned.
+            unsafe { _mm256_cvtph_ps(_mm_load_si128(from.cast())) }
+        }
+    }
+
     /// # Safety
-    /// As [`super::tile`], on a processor with AVX2 and FMA.
+    /// As [`super::tile`], on a processor with AVX2, FMA and F16C.
     #[allow(unsafe_code)]
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) unsafe fn tile(blocks: usize, width: usize, args: &TileArgs<'_>) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match args.weights {
+                PackedSlice::Full(weights) => tile_of(blocks, width, args, weights.as_ptr()),
+                PackedSlice::Half(weights) => tile_of(blocks, width, args, weights.as_ptr()),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`super::tile`]; `weights` are those of `args`.
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn tile_of<W: Weight>(blocks: usize, width: usize, args: &TileArgs<'_>, weights: *const W) {
         /// One arm per width, each with the steps that occur (1 and 2) as constants and 0 for any other.
         macro_rules! dispatch {
             ($blocks:literal: $($width:literal)*) => {
                 match (width, args.x_step) {
                     $(
                         // SAFETY: passed on from the caller.
-                        ($width, 1) => unsafe { fixed::<$blocks, $width, 1>(args) },
+                        ($width, 1) => unsafe { fixed::<W, $blocks, $width, 1>(args, weights) },
                         // SAFETY: as above.
-                        ($width, 2) => unsafe { fixed::<$blocks, $width, 2>(args) },
+                        ($width, 2) => unsafe { fixed::<W, $blocks, $width, 2>(args, weights) },
                         // SAFETY: as above.
-                        ($width, _) => unsafe { fixed::<$blocks, $width, 0>(args) },
+                        ($width, _) => unsafe { fixed::<W, $blocks, $width, 0>(args, weights) },
                     )*
                     _ => unreachable!("tiles are no wider than max_width"),
                 }
@@ -223,8 +266,11 @@ mod avx2 {
     /// As [`super::tile`]; `STEP` equals `x_step` unless it is 0.
     #[allow(unsafe_code)]
     #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn fixed<const BLOCKS: usize, const WIDTH: usize, const STEP: usize>(args: &TileArgs<'_>) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn fixed<W: Weight, const BLOCKS: usize, const WIDTH: usize, const STEP: usize>(
+        args: &TileArgs<'_>,
+        all_weights: *const W,
+    ) {
         let step = if STEP == 0 { args.x_step } else { STEP };
         for index in 0..args.tiles {
             let (tile_x, tile_y) = args.further(WIDTH, index);
@@ -239,13 +285,13 @@ mod avx2 {
                         };
                     }
                 }
-                let mut weights = args.weights.as_ptr();
+                let mut weights = all_weights;
                 for tap in args.taps {
                     let x: *const f32 = tile_x.wrapping_offset(tap.offset).cast();
                     let mut channel = |channel: usize| {
                         let x = x.add(channel);
                         let weights = weights.add(channel * BLOCKS);
-                        let weight: [_; BLOCKS] = std::array::from_fn(|b| _mm256_load_ps(weights.add(b).cast()));
+                        let weight: [_; BLOCKS] = std::array::from_fn(|b| W::load(weights.add(b)));
                         for p in 0..WIDTH {
                             let value = _mm256_broadcast_ss(&*x.add(p * step * super::LANES));
                             for b in 0..BLOCKS {
@@ -277,7 +323,7 @@ mod avx2 {
     /// # Safety
     /// As [`super::weight_rows`], on a processor with AVX2 and FMA.
     #[allow(unsafe_code)]
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) unsafe fn weight_rows(args: &WeightRows, sum: &mut [Lane]) {
         macro_rules! dispatch {
             ($($channels:literal)*) => {
@@ -295,7 +341,7 @@ mod avx2 {
     /// As [`super::weight_rows`]; `sum` has `CHANNELS` lanes.
     #[allow(unsafe_code)]
     #[inline]
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn weight_rows_fixed<const CHANNELS: usize>(args: &WeightRows, sum: &mut [Lane]) {
         let mut acc = [_mm256_setzero_ps(); CHANNELS];
         // SAFETY: every address is in bounds by the caller's promise; a `Lane` is 32-byte aligned.

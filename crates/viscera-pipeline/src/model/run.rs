@@ -3,7 +3,7 @@
 use super::{Model, Network};
 use crate::PipelineError;
 use crate::prepare::network_error;
-use viscera_engine::Engine;
+use viscera_engine::{Engine, Precision};
 use viscera_net::Tensor;
 
 impl Model {
@@ -33,10 +33,18 @@ impl Network<'_> {
     /// # Errors
     /// [`PipelineError::Network`] when the input does not fit, or the engine cannot run it.
     pub fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, PipelineError> {
+        self.run_with_precision(input, Precision::F32)
+    }
+
+    /// As [`Self::run`], with values stored as asked on the way.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_with_precision(&self, input: &Tensor, precision: Precision) -> Result<Vec<Tensor>, PipelineError> {
         let failed = |source| network_error(self.stage, source);
         let mut sum: Option<Vec<Tensor>> = None;
         for weights in self.folds {
-            let engine = Engine::new(self.graph, weights).map_err(failed)?;
+            let engine = Engine::with_options(self.graph, weights, precision.into()).map_err(failed)?;
             let outputs = engine.run(input).map_err(failed)?;
             match &mut sum {
                 None => sum = Some(outputs),

@@ -23,8 +23,10 @@ pub(crate) use gradient::weight_gradient;
 
 use super::conv::{Shared, TapPass, Write};
 use super::moments::{Moments, Partial};
+use super::packed::{Kept, Packed};
 use super::tile::{Start, Tap, TileArgs, cut, tile};
 use crate::Isa;
+use crate::element::Element;
 use crate::layout::{Blocked, Dims, LANES, Lane};
 use rayon::prelude::*;
 use transform::{TransformInput, TransformOutput};
@@ -158,20 +160,21 @@ pub(crate) struct WinogradWeights {
     form: Form,
     in_channels: usize,
     groups: Vec<Group>,
+    kept: Kept,
 }
 
 #[derive(Debug)]
 struct Group {
     first_block: usize,
     blocks: usize,
-    weights: Vec<Lane>,
+    weights: Packed,
 }
 
 impl WinogradWeights {
-    /// Bytes of the weights that [`Self::new`] makes.
-    pub(crate) fn bytes(form: Form, in_channels: usize, out_channels: usize) -> usize {
+    /// Bytes of the weights that [`Self::new`] makes, with so many bytes for a lane.
+    pub(crate) fn bytes(form: Form, in_channels: usize, out_channels: usize, lane_bytes: usize) -> usize {
         let points: usize = form.points().iter().product();
-        points * in_channels * out_channels.div_ceil(LANES) * size_of::<Lane>()
+        points * in_channels * out_channels.div_ceil(LANES) * lane_bytes
     }
 
     /// Transforms `weight(out channel, in channel, kernel tap)`. `form` is that of `pass`.
@@ -181,6 +184,7 @@ impl WinogradWeights {
         out_channels: usize,
         in_channels: usize,
         weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+        kept: Kept,
     ) -> Self {
         let out_blocks = out_channels.div_ceil(LANES);
         let count = form.points().iter().product::<usize>();
@@ -212,7 +216,7 @@ impl WinogradWeights {
                 Group {
                     first_block,
                     blocks,
-                    weights,
+                    weights: Packed::new(weights, kept),
                 }
             })
             .collect();
@@ -220,6 +224,7 @@ impl WinogradWeights {
             form,
             in_channels,
             groups,
+            kept,
         }
     }
 }
@@ -301,12 +306,12 @@ struct Scratch {
 ///
 /// # Panics
 /// When a halo of `xs` is too small for the taps, or the channels do not fit: a mistake of the planner.
-pub(crate) fn run(
+pub(crate) fn run<E: Element>(
     isa: Isa,
     packed: &WinogradWeights,
     write: Write<'_>,
-    xs: &[&Blocked],
-    y: &mut Blocked,
+    xs: &[&Blocked<E>],
+    y: &mut Blocked<E>,
     moments: bool,
 ) -> Vec<Partial> {
     let form = packed.form;
@@ -314,7 +319,7 @@ pub(crate) fn run(
     let all_points: usize = points.iter().product();
     let count = y.dims.extent;
     // Every block of input, as its value and its place in it.
-    let mut sources: Vec<(&Blocked, usize)> = Vec::new();
+    let mut sources: Vec<(&Blocked<E>, usize)> = Vec::new();
     for x in xs {
         form.assert_halo(&x.dims, count);
         assert_eq!(x.dims.batch, y.dims.batch, "batches differ");
@@ -379,7 +384,7 @@ pub(crate) fn run(
                         unsafe {
                             let args = TileArgs {
                                 taps: &taps,
-                                weights: &group.weights[point * per_point..(point + 1) * per_point],
+                                weights: group.weights.slice(point * per_point..(point + 1) * per_point),
                                 x: v.as_ptr().add(at),
                                 x_step: 1,
                                 y: m.as_mut_ptr().add(at),
@@ -409,6 +414,7 @@ pub(crate) fn run(
                                 Write::Set(bias) => Some(bias[group.first_block + block]),
                                 Write::Add => None,
                             },
+                            unit: packed.kept.unit(),
                             room: std::array::from_fn(|a| count[a] - place[a]),
                             // The first output of the run: inside `y` by the assertion on channels and the tile grid.
                             y: y_data
@@ -434,6 +440,7 @@ mod tests {
     use super::super::moments::join;
     use super::super::weight_gradient::weight_gradient as plain_gradient;
     use super::*;
+    use crate::element::{Half, rounded};
     use viscera_net::Tensor;
 
     fn value(dims: Dims, salt: usize) -> Blocked {
@@ -446,11 +453,8 @@ mod tests {
         ];
         let noise = |i: usize| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0;
         let data = (0..shape.iter().product()).map(noise).collect();
-        let mut value = Blocked {
-            dims,
-            data: vec![Lane::ZERO; dims.lanes()],
-        };
-        value.load(&Tensor::new(shape, data).unwrap());
+        let mut value = Blocked::new(dims);
+        value.load(Isa::Scalar, &Tensor::new(shape, data).unwrap());
         value
     }
 
@@ -477,12 +481,12 @@ mod tests {
             for pass in [window.gather(extent), window.scatter(extent).remove(0)] {
                 let halo = halo_needed(std::slice::from_ref(&pass), extent);
                 let x = value(dims(ins, halo), 1);
-                let packed = PackedWeights::new(&pass, outs, ins, |_, _| true, weight);
+                let packed = PackedWeights::new(&pass, outs, ins, |_, _| true, weight, Kept::Full);
                 let plain_form = Form::of(&pass).unwrap();
                 let mut wide_form = plain_form;
                 wide_form.step[2] = if plain_form.step[2] == 2 { 4 } else { 1 };
                 for form in [plain_form, wide_form] {
-                    let transformed = WinogradWeights::new(form, &pass, outs, ins, weight);
+                    let transformed = WinogradWeights::new(form, &pass, outs, ins, weight, Kept::Full);
                     let dy = value(dims(outs, [0; 3]), 3);
                     let taps = pass.taps.len();
                     let mut plain = vec![0.0; outs * ins * taps];
@@ -515,9 +519,10 @@ mod tests {
                     for isa in [Isa::Scalar, Isa::detect()] {
                         for write in [Write::Set(&bias), Write::Add] {
                             let (mut plain, mut fast) = (value(dims(outs, [1; 3]), 2), value(dims(outs, [1; 3]), 2));
-                            let plain_parts = run_passes(Isa::Scalar, &[(&pass, &packed)], write, &x, &mut plain, true);
+                            let passes = [(&pass, std::slice::from_ref(&packed))];
+                            let plain_parts = run_passes(Isa::Scalar, &passes, write, &[&x], &mut plain, true);
                             let fast_parts = run(isa, &transformed, write, &[&x], &mut fast, true);
-                            let (a, b) = (plain.store(), fast.store());
+                            let (a, b) = (plain.store(isa), fast.store(isa));
                             let largest = a.data().iter().fold(0.0f32, |m, v| m.max(v.abs()));
                             for (a, b) in a.data().iter().zip(b.data()) {
                                 assert!((a - b).abs() <= 1e-5 * largest, "{kernel:?} {extent:?}: {a} {b}");
@@ -527,6 +532,59 @@ mod tests {
                                 assert!((a - b).abs() <= 1e-3 * (1.0 + a.abs()), "moments: {a} {b}");
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Values stored in bf16 give what their widened copies give, but for the rounding of the result.
+    #[test]
+    fn rounded_values_give_the_rounded_result() {
+        for (kernel, extent) in [([3, 3, 3], [5, 7, 19]), ([1, 3, 3], [2, 4, 6]), ([3, 3, 1], [4, 5, 3])] {
+            let window = Window {
+                kernel,
+                stride: [1; 3],
+                padding: kernel.map(|k: usize| k / 2),
+                dilation: [1; 3],
+            };
+            let pass = window.gather(extent);
+            let halo = halo_needed(std::slice::from_ref(&pass), extent);
+            let dims = |channels, halo| Dims {
+                batch: 2,
+                channels,
+                extent,
+                halo,
+            };
+            let weight = |o: usize, i: usize, tap: usize| ((o * 31 + i * 17 + tap * 7) % 23) as f32 / 11.0 - 1.0;
+            let mut form = Form::of(&pass).unwrap();
+            for step in [2, 4] {
+                if form.step[2] > 1 {
+                    form.step[2] = step;
+                }
+                let packed = WinogradWeights::new(form, &pass, 21, 19, weight, Kept::Full);
+                let bias = [0.5, -2.0, 3.0].map(|v| Lane([v; LANES]));
+                for isa in [Isa::Scalar, Isa::detect()] {
+                    // Two inputs, of which the first fills its blocks.
+                    let halves = [8, 11].map(|channels| rounded(isa, &value(dims(channels, halo), channels)));
+                    let lanes = halves.each_ref().map(|half| half.widened(isa).into_owned());
+                    let mut plain = Blocked::new(dims(21, [1; 3]));
+                    let mut half = Blocked::<Half>::new(plain.dims);
+                    let write = Write::Set(&bias);
+                    let plain_parts = run(isa, &packed, write, &lanes.each_ref(), &mut plain, true);
+                    let half_parts = run(isa, &packed, write, &halves.each_ref(), &mut half, true);
+                    assert_eq!(half.data, rounded(isa, &plain).data);
+                    // So do weights in f16, nearly.
+                    let short = WinogradWeights::new(form, &pass, 21, 19, weight, Kept::Half { unit: 0.125 });
+                    run(isa, &short, write, &lanes.each_ref(), &mut plain, false);
+                    let (a, b) = (plain.store(isa), half.store(isa));
+                    let largest = a.data().iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                    for (a, b) in a.data().iter().zip(b.data()) {
+                        assert!((a - b).abs() <= 5e-3 * largest, "{kernel:?}: {a} {b}");
+                    }
+                    let (a, b) = (join(6, &plain_parts), join(6, &half_parts));
+                    for (a, b) in a.iter().flatten().flatten().zip(b.iter().flatten().flatten()) {
+                        assert!((a - b).abs() <= 1e-2 * (1.0 + a.abs()), "moments: {a} {b}");
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The transforms on either side of the products: Bᵀ on inputs, Aᵀ on outputs, A on gradients of outputs.
 
 use super::{Form, Run};
+use crate::element::Element;
 use crate::kernels::moments::Moments;
 use crate::layout::{Blocked, Lane};
 use crate::vector::{Kernel, Vector};
@@ -72,9 +73,9 @@ fn wide_gradient_points<V: Vector>(y: [V; 4]) -> [V; 6] {
 }
 
 /// Bᵀ on a run of tiles of one input block.
-pub(super) struct TransformInput<'a> {
+pub(super) struct TransformInput<'a, E> {
     pub(super) form: Form,
-    pub(super) x: &'a Blocked,
+    pub(super) x: &'a Blocked<E>,
     pub(super) sample: usize,
     pub(super) block: usize,
     /// Place of the block among all input blocks, and how many there are.
@@ -85,7 +86,7 @@ pub(super) struct TransformInput<'a> {
     pub(super) slots: usize,
 }
 
-impl Kernel for TransformInput<'_> {
+impl<E: Element> Kernel for TransformInput<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -99,7 +100,7 @@ impl Kernel for TransformInput<'_> {
     }
 }
 
-impl TransformInput<'_> {
+impl<E: Element> TransformInput<'_, E> {
     #[inline(always)]
     fn points<V: Vector, const PZ: usize, const PY: usize>(self) {
         let (step, points) = (self.form.step, self.form.points());
@@ -109,7 +110,7 @@ impl TransformInput<'_> {
         let width = self.run.count * step[2] + points[2] - step[2];
         // Columns past the halo feed only outputs past the end of the row; so do planes and rows.
         let inside = width.min((last(2) - from[2] + 1) as usize);
-        let rows: [[&[Lane]; PY]; PZ] = std::array::from_fn(|z| {
+        let rows: [[&[E]; PY]; PZ] = std::array::from_fn(|z| {
             std::array::from_fn(|y| {
                 let z = (from[0] + z as isize).min(last(0)) + dims.halo[0] as isize;
                 let y = (from[1] + y as isize).min(last(1)) + dims.halo[1] as isize;
@@ -125,7 +126,7 @@ impl TransformInput<'_> {
         for column in 0..inside {
             // SAFETY: all rows are `inside` long.
             #[allow(unsafe_code)]
-            let load = |z: usize, y: usize| V::load(unsafe { rows[z][y].get_unchecked(column) });
+            let load = |z: usize, y: usize| unsafe { rows[z][y].get_unchecked(column) }.load::<V>();
             let mut d: [[V; PY]; PZ] = std::array::from_fn(|z| std::array::from_fn(|y| load(z, y)));
             if PY == 4 {
                 for line in &mut d {
@@ -191,7 +192,7 @@ impl TransformInput<'_> {
 }
 
 /// Aᵀ on a run of tiles of one output block.
-pub(super) struct TransformOutput<'a> {
+pub(super) struct TransformOutput<'a, E> {
     pub(super) form: Form,
     pub(super) m: &'a [Lane],
     pub(super) block: usize,
@@ -201,14 +202,16 @@ pub(super) struct TransformOutput<'a> {
     pub(super) columns: &'a mut [Lane],
     /// A bias, or `None` to add to what is there.
     pub(super) write: Option<Lane>,
+    /// What the weights are in units of.
+    pub(super) unit: f32,
     /// Outputs from the first one on to the end of each axis.
     pub(super) room: [usize; 3],
-    pub(super) y: *mut Lane,
+    pub(super) y: *mut E,
     pub(super) y_pitch: [usize; 3],
     pub(super) moments: &'a mut Option<Moments>,
 }
 
-impl Kernel for TransformOutput<'_> {
+impl<E: Element> Kernel for TransformOutput<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -222,7 +225,7 @@ impl Kernel for TransformOutput<'_> {
     }
 }
 
-impl TransformOutput<'_> {
+impl<E: Element> TransformOutput<'_, E> {
     #[inline(always)]
     fn outputs<V: Vector, const PZ: usize, const PY: usize>(self) {
         let (step, points) = (self.form.step, self.form.points());
@@ -258,6 +261,7 @@ impl TransformOutput<'_> {
         let [depth, height] = [step[0].min(self.room[0]), step[1].min(self.room[1])];
         let bias = self.write.as_ref().map_or(V::splat(0.0), V::load);
         let add = self.write.is_none();
+        let unit = V::splat(self.unit);
         for column in 0..wanted {
             let mut m: [[V; PY]; PZ] = std::array::from_fn(|z| {
                 // SAFETY: `columns` has `width` ≥ `wanted` lanes per pair of points.
@@ -281,8 +285,8 @@ impl TransformOutput<'_> {
                     // SAFETY: the place lies within the run's own outputs, inside the extent by `room`.
                     #[allow(unsafe_code)]
                     let to = unsafe { &mut *self.y.add(z * plane + y * row + column) };
-                    let value = line[y % 2].add(if add { V::load(to) } else { bias });
-                    value.store(to);
+                    let value = line[y % 2].mul_add(unit, if add { to.load::<V>() } else { bias });
+                    to.store(value);
                 }
             }
         }
@@ -292,7 +296,7 @@ impl TransformOutput<'_> {
                     // SAFETY: as above; what was just written.
                     #[allow(unsafe_code)]
                     let written = unsafe { std::slice::from_raw_parts(self.y.add(z * plane + y * row), wanted) };
-                    moments.add::<V>(written);
+                    moments.add::<V, E>(written);
                 }
             }
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-use viscera_engine::{Engine, Isa, MemoryNeed, StepTime, peak_gflops};
+use viscera_engine::{Engine, Isa, MemoryNeed, Precision, StepTime, peak_gflops};
 use viscera_monitor::{Spread, own_peak_bytes};
 use viscera_net::builders::named;
 use viscera_net::{Graph, Tensor, Weights};
@@ -23,6 +23,8 @@ struct Report {
     batch: usize,
     train: bool,
     isa: String,
+    /// How values are stored.
+    precision: &'static str,
     threads: usize,
     runs: usize,
     seconds: Spread,
@@ -58,14 +60,20 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
     let channels = graph.shapes(input)?.nodes.first().map_or(1, |node| node.0);
     let tensor = image([args.batch, channels, input[0], input[1], input[2]])?;
     let peak = peak_gflops();
+    let precision = if args.train {
+        Precision::F32
+    } else {
+        args.precision.into()
+    };
     #[cfg_attr(not(feature = "train"), expect(unused_mut, reason = "only training changes it"))]
-    let mut engine = Engine::new(&graph, &weights)?;
+    let mut engine = Engine::with_options(&graph, &weights, precision.into())?;
     #[cfg(feature = "train")]
     let mut training = args
         .train
         .then(|| viscera_train::StepMeasure::new(&graph.params, weights.clone()));
     drop(weights);
-    let need = MemoryNeed::new(&graph, args.batch, input, rayon::current_num_threads())?;
+    let threads = rayon::current_num_threads();
+    let need = MemoryNeed::with_precision(&graph, args.batch, input, threads, precision)?;
     let mut seconds = Vec::new();
     let mut layers: BTreeMap<usize, Vec<StepTime>> = BTreeMap::new();
     // The first run packs weights and takes memory: it does not count.
@@ -99,7 +107,8 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
         batch: args.batch,
         train: args.train,
         isa: format!("{:?}", Isa::detect()).to_lowercase(),
-        threads: rayon::current_num_threads(),
+        precision: if precision.is_bf16() { "bf16" } else { "f32" },
+        threads,
         runs: args.runs,
         seconds,
         gflop,
@@ -174,7 +183,10 @@ fn show(report: &Report, printer: &Printer) {
             "network",
             format!("{}, {} × {z}×{y}×{x}, {what}", report.network, report.batch),
         ),
-        row("path", format!("{}, f32, {} threads", report.isa, report.threads)),
+        row(
+            "path",
+            format!("{}, {}, {} threads", report.isa, report.precision, report.threads),
+        ),
         row(
             "time",
             format!(

@@ -36,7 +36,7 @@ pub(super) fn import(args: &ModelImportArgs, printer: &Printer) -> anyhow::Resul
         return printer.value(&ModelFacts::new(&model)?);
     }
     printer.line(format!("model: {}", args.out.display()));
-    super::show::show(&model, None, printer)
+    super::show::show(&model, None, viscera_engine::Precision::Auto, printer)
 }
 
 /// A model of a file of weights, with a recipe or a graph.

@@ -5,7 +5,7 @@ mod count;
 mod run;
 mod show;
 
-use crate::args::{ModelCommand, Precision};
+use crate::args::{ModelCommand, Precision, RunPrecision};
 use crate::exit::Outcome;
 use crate::printer::Printer;
 use anyhow::Context;
@@ -20,7 +20,12 @@ pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<O
             stage,
             ..
         } => count::draw(model, stage.as_deref(), printer)?,
-        ModelCommand::Show { model, input, .. } => show::show(&super::models().load(model)?, *input, printer)?,
+        ModelCommand::Show {
+            model,
+            input,
+            precision,
+            ..
+        } => show::show(&super::models().load(model)?, *input, (*precision).into(), printer)?,
         ModelCommand::Card { model, text, out } => {
             let card = std::fs::read_to_string(text).with_context(|| format!("cannot read {}", text.display()))?;
             let model = super::models().load(model)?.with_card(card);
@@ -43,7 +48,15 @@ pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<O
             output,
             all_heads,
             stage,
-        } => run::run(model, stage.as_deref(), input, output, *all_heads, printer)?,
+            precision,
+        } => run::run(
+            model,
+            stage.as_deref(),
+            [input, output],
+            *all_heads,
+            (*precision).into(),
+            printer,
+        )?,
         ModelCommand::Verify { model } => {
             let verified = super::models().load(model)?.verify()?;
             if printer.is_json() {
@@ -66,6 +79,16 @@ impl From<Precision> for Storage {
         match precision {
             Precision::F32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl From<RunPrecision> for viscera_engine::Precision {
+    fn from(precision: RunPrecision) -> Self {
+        match precision {
+            RunPrecision::Auto => Self::Auto,
+            RunPrecision::F32 => Self::F32,
+            RunPrecision::Bf16 => Self::Bf16,
         }
     }
 }

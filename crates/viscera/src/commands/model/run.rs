@@ -3,15 +3,16 @@
 use crate::printer::Printer;
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
+use viscera_engine::Precision;
 use viscera_io::{read_npy, write_npy};
 use viscera_net::Tensor;
 
 pub(super) fn run(
     model: &str,
     stage: Option<&str>,
-    input: &Path,
-    output: &Path,
+    [input, output]: [&PathBuf; 2],
     all_heads: bool,
+    precision: Precision,
     printer: &Printer,
 ) -> anyhow::Result<()> {
     let model = crate::commands::models().load(model)?;
@@ -28,7 +29,7 @@ pub(super) fn run(
     };
     let axes = array.shape.len();
     let mut heads = network
-        .run(&Tensor::new(shape, array.data)?)
+        .run_with_precision(&Tensor::new(shape, array.data)?, precision)
         .with_context(|| format!("cannot run the network on {}", input.display()))?;
     if !all_heads {
         heads.truncate(1);

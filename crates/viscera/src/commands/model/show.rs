@@ -3,7 +3,7 @@
 use super::extents;
 use crate::printer::{Printer, Side};
 use serde::Serialize;
-use viscera_engine::MemoryNeed;
+use viscera_engine::{MemoryNeed, Precision};
 use viscera_pipeline::{Model, ModelFacts};
 
 /// A model for programs.
@@ -42,11 +42,11 @@ struct Network {
     memory_mib: f64,
 }
 
-fn networks(model: &Model, input: Option<[usize; 3]>) -> anyhow::Result<Vec<Network>> {
+fn networks(model: &Model, input: Option<[usize; 3]>, precision: Precision) -> anyhow::Result<Vec<Network>> {
     let network = |n: viscera_pipeline::Network<'_>| {
         let input = input.unwrap_or(n.stage.network_size());
         let counts = n.graph.counts(input)?;
-        let memory = MemoryNeed::new(n.graph, 1, input, rayon::current_num_threads())?;
+        let memory = MemoryNeed::with_precision(n.graph, 1, input, rayon::current_num_threads(), precision)?;
         Ok(Network {
             stage: n.stage.id.clone(),
             architecture: n.graph.name.clone(),
@@ -69,7 +69,7 @@ pub(super) fn list(printer: &Printer) -> anyhow::Result<()> {
         match store.load(&name) {
             Ok(model) => found.push(Listed {
                 facts: ModelFacts::new(&model)?,
-                networks: networks(&model, None)?,
+                networks: networks(&model, None, Precision::Auto)?,
             }),
             Err(error) => printer.warning(format!("model \"{name}\": {error}")),
         }
@@ -96,10 +96,15 @@ pub(super) fn list(printer: &Printer) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn show(model: &Model, input: Option<[usize; 3]>, printer: &Printer) -> anyhow::Result<()> {
+pub(super) fn show(
+    model: &Model,
+    input: Option<[usize; 3]>,
+    precision: Precision,
+    printer: &Printer,
+) -> anyhow::Result<()> {
     let shown = Shown {
         facts: ModelFacts::new(model)?,
-        networks: networks(model, input)?,
+        networks: networks(model, input, precision)?,
         classes: model.labels().entries().iter().map(|e| e.name.as_str()).collect(),
         training: model.training(),
         card: model.card(),
