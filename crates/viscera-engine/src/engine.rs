@@ -241,7 +241,7 @@ impl Engine {
 
     /// The values of a convolution's weights.
     fn weight(&self, id: ParamId) -> impl Fn(usize) -> f32 + Sync {
-        let full = &self.weights.values[id.0];
+        let full: &[f32] = &self.weights.values[id.0];
         let rounded = self.rounded.get(id.0).map_or(&[][..], Vec::as_slice);
         move |i| match rounded.get(i) {
             Some(&bits) => f32::from_bits(u32::from(bits) << 16),

@@ -95,6 +95,14 @@ pub enum PipelineError {
         /// The key, with its value where that is to blame.
         setting: &'static str,
     },
+    /// A setting of a recipe that networks cannot be trained with yet.
+    #[error("stage \"{stage}\" has {setting}, which this version cannot train with yet")]
+    Untrainable {
+        /// The stage's id.
+        stage: String,
+        /// The key, with its value where that is to blame.
+        setting: &'static str,
+    },
     /// A file that should say what phantoms vary.
     #[error("cannot use {path}", path = path.display())]
     PhantomConfig {

@@ -102,7 +102,7 @@ pub fn train(
     options: &TrainOptions,
     progress: &mut dyn Progress,
 ) -> Result<TrainReport, TrainError> {
-    recipe.check_supported()?;
+    recipe.check_trainable()?;
     let table = recipe.label_table()?;
     let chosen = chosen(recipe, options)?;
     for (stage, _) in &chosen {

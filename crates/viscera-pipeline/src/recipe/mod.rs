@@ -289,7 +289,13 @@ deep_supervision = true
             "stage \"segment\" has several channels of image, which this version cannot carry out yet"
         );
         for name in Recipe::builtin_names() {
-            Recipe::builtin(name).unwrap().check_supported().unwrap();
+            let mut recipe = Recipe::builtin(name).unwrap();
+            recipe.check_trainable().unwrap();
+            // A network that sees the union of the classes would be trained on each of them.
+            for stage in recipe.stages.iter_mut().filter(|stage| stage.role == Role::Localise) {
+                stage.classes = StageClasses::Union;
+            }
+            assert_eq!(recipe.check_trainable().is_err(), !recipe.training.is_empty(), "{name}");
         }
     }
 
