@@ -131,7 +131,11 @@ fn upright(grid: &Geometry, bones: &[f64], middle: f64) -> Vec<f64> {
         }
     }
     // Without a place that has bone in most slices no spine is seen.
-    share.iter_mut().filter(|s| **s < STEADY).for_each(|s| *s = 0.0);
+    for (i, share) in share.iter_mut().enumerate() {
+        if *share < STEADY || !is_near(i) {
+            *share = 0.0;
+        }
+    }
     let columns = share.iter().cycle();
     bones
         .iter()

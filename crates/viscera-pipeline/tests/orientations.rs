@@ -132,7 +132,8 @@ fn nothing_localised_means_the_whole_scan_and_a_warning() {
             "nothing-localised",
             "touches-border",
             "implausible-volume",
-            "implausible-intensity"
+            "implausible-intensity",
+            "low-confidence"
         ]
     );
     assert!(result.labels.data().iter().all(|v| *v == 1));
