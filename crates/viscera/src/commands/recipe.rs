@@ -61,7 +61,7 @@ pub(super) fn run(command: &RecipeCommand, printer: &Printer) -> anyhow::Result<
             for name in recipes {
                 let (recipe, _) = find(name)?;
                 recipe.check_supported()?;
-                printer.line(&format!("{name}: {} stages, all well", recipe.stages.len()));
+                printer.line(format!("{name}: {} stages, all well", recipe.stages.len()));
                 all.push(Listed::new(&recipe)?);
             }
             if printer.is_json() {
