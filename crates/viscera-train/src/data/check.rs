@@ -215,17 +215,17 @@ impl OfCase {
     }
 
     fn read(&mut self, case: &Case, table: &LabelTable) -> Result<(), TrainError> {
-        let image = read_image(&case.image, &ReadOptions::default())?.image.into_f32();
-        let geometry = image.geometry().clone();
-        let (hash, odd, flat) = look(&AxisMap::to_ras(&geometry).apply(&image));
-        self.hash = hash;
-        if odd > 0 {
-            self.add(
-                case,
-                FindingKind::NotFinite,
-                format!("{odd} voxels are NaN or infinite"),
-            );
+        let read = read_image(&case.image, &ReadOptions::default())?;
+        // Reading replaced them, and told.
+        for warning in &read.warnings {
+            if let viscera_io::Warning::NonFinite { .. } = warning {
+                self.add(case, FindingKind::NotFinite, warning.to_string());
+            }
         }
+        let image = read.image.into_f32();
+        let geometry = image.geometry().clone();
+        let (hash, flat) = look(&AxisMap::to_ras(&geometry).apply(&image));
+        self.hash = hash;
         if flat {
             self.add(case, FindingKind::Flat, "all voxels have one value".to_owned());
         }
@@ -261,29 +261,21 @@ impl OfCase {
     }
 }
 
-/// Hash of the voxels, how many are no numbers, and whether all are alike.
-fn look(image: &Volume<f32>) -> (Vec<u8>, usize, bool) {
+/// Hash of the voxels, and whether all are alike.
+fn look(image: &Volume<f32>) -> (Vec<u8>, bool) {
     let mut hash = Sha256::new();
     for n in image.shape() {
         hash.update((n as u64).to_le_bytes());
     }
-    let (mut low, mut high, mut odd) = (f32::INFINITY, f32::NEG_INFINITY, 0);
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
     for plane in image.data().chunks(1 << 14) {
         let bytes: Vec<u8> = plane.iter().flat_map(|v| v.to_le_bytes()).collect();
         hash.update(&bytes);
         for &v in plane {
-            if v.is_finite() {
-                (low, high) = (low.min(v), high.max(v));
-            } else {
-                odd += 1;
-            }
+            (low, high) = (low.min(v), high.max(v));
         }
     }
-    (
-        hash.finalize().to_vec(),
-        odd,
-        f64::from(high) - f64::from(low) < FLAT_HU,
-    )
+    (hash.finalize().to_vec(), f64::from(high) - f64::from(low) < FLAT_HU)
 }
 
 #[cfg(test)]
