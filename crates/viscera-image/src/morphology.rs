@@ -316,7 +316,7 @@ mod tests {
             prop_assert_eq!(open(&mut found, 1, radius).unwrap(), 0);
             let mut found = labels.clone();
             erode(&mut found, 1, radius).unwrap();
-            let core = erode_plainly(class.clone());
+            let core = erode_plainly(class);
             prop_assert!(found.data().iter().zip(&core).all(|(&v, &inside)| (v == 1) == inside));
             let mut found = labels.clone();
             close(&mut found, 1, radius).unwrap();
