@@ -106,7 +106,7 @@ mod tests {
             entropy: None,
         };
         let organs = [
-            organ("liver", 1234.567_891_2, Some(98.7654), true),
+            organ("liver", 1_234.567_891_2, Some(98.7654), true),
             organ("odd, name", 0.0, None, false),
         ];
         let json: Value = serde_json::from_str(&statistics_json(&organs)).unwrap();
