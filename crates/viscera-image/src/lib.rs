@@ -16,7 +16,6 @@ pub mod phantom;
 mod resample;
 mod resampling;
 mod spline;
-mod trace;
 mod volume;
 mod voxel;
 
@@ -33,6 +32,5 @@ pub use resample::{
     resampled_geometry, shape_for_spacing,
 };
 pub use resampling::{Interpolator, Resampling, separate_axis};
-pub use trace::{Step, Trace};
 pub use volume::{LabelMap, Volume};
 pub use voxel::{Intensity, Voxel};

@@ -95,6 +95,20 @@ pub enum PipelineError {
         /// The key, with its value where that is to blame.
         setting: &'static str,
     },
+    /// A scan whose spacing makes far more voxels of the network's grid than the scan has.
+    #[error(
+        "voxels of {} mm (z, y, x) would make {} voxels for stage \"{stage}\": no scan is so coarse",
+        spacing_mm.map(|s| s.to_string()).join(" × "),
+        shape.map(|n| n.to_string()).join("×")
+    )]
+    GridTooFine {
+        /// The stage's id.
+        stage: String,
+        /// Voxels of the network's grid.
+        shape: [usize; 3],
+        /// The scan's spacing.
+        spacing_mm: [f64; 3],
+    },
     /// A setting of a recipe that networks cannot be trained with yet.
     #[error("stage \"{stage}\" has {setting}, which this version cannot train with yet")]
     Untrainable {

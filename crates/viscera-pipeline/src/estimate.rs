@@ -6,7 +6,7 @@ use crate::recipe::{Method, Resample, Stage};
 use crate::window::positions;
 use crate::{PipelineError, Segmenter};
 use viscera_engine::{MemoryNeed, Precision};
-use viscera_image::{AxisMap, Geometry, Step, Trace};
+use viscera_image::{AxisMap, Geometry};
 use viscera_io::ImageFacts;
 use viscera_net::Graph;
 
@@ -51,11 +51,10 @@ pub fn estimate(segmenter: &Segmenter, scan: &ImageFacts, threads: usize) -> Res
         if map != AxisMap::IDENTITY {
             turned = scan.bytes;
         }
-        let mut trace = Trace::new(scan.geometry.clone());
-        trace.push(Step::Orient(map))?;
+        let grid = map.geometry(&scan.geometry);
         let folds = network.folds.len() as u64;
         let precision = segmenter.options().precision;
-        let work = work(stage, network.graph, trace.current(), folds, threads, precision)?;
+        let work = work(stage, network.graph, &grid, folds, threads, precision)?;
         macs = macs.saturating_add(work.macs);
         kept = kept.saturating_add(work.kept);
         passing = passing.max(work.passing);

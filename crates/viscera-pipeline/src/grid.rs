@@ -7,6 +7,12 @@ use viscera_image::{
     nearest_positions, resample_linear_part, separate_axis, shape_for_spacing,
 };
 
+/// Most voxels of a network's grid per voxel of the part. Thick slices at 1 mm need ten or so; more is a header whose
+/// spacing is wrong, which must not ask for more memory than the file is worth.
+const MOST_FINER: usize = 64;
+/// So many are always fine.
+const ALWAYS_FINE: usize = 1 << 24;
+
 /// The grid that a stage's network sees of a part of a scan.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Grid {
@@ -22,7 +28,8 @@ impl Grid {
     /// The grid for a part of that geometry.
     ///
     /// # Errors
-    /// [`PipelineError::Image`] for a grid that would be too large.
+    /// [`PipelineError::GridTooFine`] for a spacing that makes far more voxels than the part has; [`PipelineError::Image`]
+    /// for one that makes no grid.
     pub(crate) fn new(stage: &Stage, part: &Geometry) -> Result<Self, PipelineError> {
         let (shape, convention) = match &stage.resample {
             Resample::Size(fixed) => (fixed.size, fixed.convention),
@@ -31,7 +38,17 @@ impl Grid {
                     Method::AlignCorners => Convention::AlignCorners,
                     Method::Spline | Method::Torch => Convention::HalfPixel,
                 };
-                (limited(shape_for_spacing(part, grid.spacing_mm)?, grid), convention)
+                let shape = limited(shape_for_spacing(part, grid.spacing_mm)?, grid);
+                let most = part.len().saturating_mul(MOST_FINER).max(ALWAYS_FINE);
+                let voxels = shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
+                if voxels.is_none_or(|n| n > most) {
+                    return Err(PipelineError::GridTooFine {
+                        stage: stage.id.clone(),
+                        shape,
+                        spacing_mm: part.spacing,
+                    });
+                }
+                (shape, convention)
             }
         };
         let target = match &stage.resample {
@@ -133,4 +150,20 @@ fn limited(shape: [usize; 3], grid: &SpacingGrid) -> [usize; 3] {
 /// [`PipelineError::Image`] when it does not fit.
 pub(crate) fn part_geometry(grid: &Geometry, part: &Box3) -> Result<Geometry, PipelineError> {
     Ok(cropped_geometry(grid, part)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Recipe;
+
+    #[test]
+    fn a_spacing_that_no_scan_has_asks_for_no_memory() {
+        let stage = Recipe::builtin("flare22-coarse-to-fine").unwrap().stages.remove(1);
+        // 10 mm slices at 2 mm, and 40 mm voxels at 2 × 1.5 × 1.5 mm.
+        let thick = Grid::new(&stage, &Geometry::ras([40, 300, 300], [10.0, 0.75, 0.75])).unwrap();
+        assert_eq!(thick.shape, [200, 150, 150]);
+        let error = Grid::new(&stage, &Geometry::ras([64; 3], [40.0, 10.0, 10.0])).unwrap_err();
+        assert!(error.to_string().contains("40 × 10 × 10 mm"), "{error}");
+    }
 }

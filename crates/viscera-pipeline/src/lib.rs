@@ -51,7 +51,7 @@ pub use phantoms::{PhantomSet, phantom_config};
 pub use plausibility::look_over;
 pub use postprocess::{Removed, clean};
 pub use predict::{Predictor, Reader};
-pub use prepare::{NetworkInput, Oriented};
+pub use prepare::{Frame, NetworkInput, Oriented};
 pub use probability::{ProbabilityKind, ProbabilityMap};
 pub use recipe::Recipe;
 pub use restore::Enlarger;

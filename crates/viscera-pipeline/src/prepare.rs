@@ -9,7 +9,7 @@ use crate::grid::{Grid, part_geometry};
 use crate::normalise::{VoxelRule, after_resampling};
 use crate::recipe::{Orient, Stage};
 use std::borrow::Cow;
-use viscera_image::{AxisMap, Box3, Geometry, Intensity, Step, Trace, Volume};
+use viscera_image::{AxisMap, Box3, Geometry, Intensity, Volume, Voxel};
 use viscera_net::{NetError, Tensor};
 
 impl Stage {
@@ -26,27 +26,49 @@ impl Stage {
     }
 }
 
+/// The axes of a file, and how they become those that networks see.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    file: Geometry,
+    map: AxisMap,
+}
+
+impl Frame {
+    /// Brings a volume from the networks' axes back to the file's: its geometry is the file's, bit for bit.
+    ///
+    /// # Errors
+    /// [`PipelineError::Image`] when the volume has another number of voxels.
+    pub fn back<T: Voxel>(&self, volume: Volume<T>) -> Result<Volume<T>, PipelineError> {
+        let turned = if self.map == AxisMap::IDENTITY {
+            volume
+        } else {
+            self.map.inverse().apply(&volume)
+        };
+        Ok(Volume::new(self.file.clone(), turned.into_parts().1)?)
+    }
+}
+
 /// A scan whose axes are those that the networks see (RAS+, unless the recipe says otherwise), and how they came to be.
 #[derive(Debug, Clone)]
 pub struct Oriented<'a, T: Copy> {
     volume: Cow<'a, Volume<T>>,
-    trace: Trace,
+    frame: Frame,
 }
 
 impl<'a, T: Intensity> Oriented<'a, T> {
     /// Turns a scan. One that lies so already is not copied.
-    ///
-    /// # Errors
-    /// [`PipelineError::Image`] for a grid that cannot be.
-    pub fn new(scan: &'a Volume<T>, map: AxisMap) -> Result<Self, PipelineError> {
-        let mut trace = Trace::new(scan.geometry().clone());
-        trace.push(Step::Orient(map))?;
+    #[must_use]
+    pub fn new(scan: &'a Volume<T>, map: AxisMap) -> Self {
         let volume = if map == AxisMap::IDENTITY {
             Cow::Borrowed(scan)
         } else {
             Cow::Owned(map.apply(scan))
         };
-        Ok(Self { volume, trace })
+        let file = scan.geometry().clone();
+        Self {
+            volume,
+            frame: Frame { file, map },
+        }
     }
 
     /// The turned scan.
@@ -55,15 +77,10 @@ impl<'a, T: Intensity> Oriented<'a, T> {
         &self.volume
     }
 
-    /// Its grid, as it is recorded in every trace that begins here.
+    /// The way back.
     #[must_use]
-    pub fn geometry(&self) -> &Geometry {
-        self.trace.current()
-    }
-
-    /// From the file's grid to this one.
-    pub(crate) fn trace(&self) -> &Trace {
-        &self.trace
+    pub fn frame(&self) -> &Frame {
+        &self.frame
     }
 }
 
@@ -152,7 +169,7 @@ mod tests {
         let mut geometry = Geometry::ras([4, 6, 8], [2.0, 1.0, 1.0]);
         geometry.direction[2] = [-1.0, 0.0, 0.0];
         let scan = Volume::new(geometry.clone(), (0..192).collect::<Vec<i16>>()).unwrap();
-        let oriented = Oriented::new(&scan, stage().frame(&geometry).unwrap()).unwrap();
+        let oriented = Oriented::new(&scan, stage().frame(&geometry).unwrap());
         assert_eq!(oriented.volume().get([0, 0, 0]), Some(7));
         let region = Box3 {
             start: [1, 2, 3],
@@ -168,8 +185,9 @@ mod tests {
         let scan = Volume::new(Geometry::ras([2, 3, 4], [2.0, 1.0, 0.5]), (0..24).collect::<Vec<i16>>()).unwrap();
         let mut stage = stage();
         stage.axes = [2, 0, 1];
-        let oriented = Oriented::new(&scan, stage.frame(scan.geometry()).unwrap()).unwrap();
-        assert_eq!(oriented.geometry().shape, [4, 2, 3]);
+        let oriented = Oriented::new(&scan, stage.frame(scan.geometry()).unwrap());
+        assert_eq!(oriented.volume().shape(), [4, 2, 3]);
         assert_eq!(oriented.volume().get([3, 1, 2]), scan.get([1, 2, 3]));
+        assert_eq!(oriented.frame().back(oriented.volume().clone()).unwrap(), scan);
     }
 }

@@ -1,8 +1,9 @@
 //! Probabilities at the scan's resolution, in steps of 1/255.
 
 use crate::PipelineError;
+use crate::prepare::Frame;
 use serde::Serialize;
-use viscera_image::{Box3, Geometry, Trace, Volume, paste};
+use viscera_image::{Box3, Geometry, Volume, paste};
 
 /// Which probabilities are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -88,11 +89,11 @@ impl Gathered {
     ///
     /// # Errors
     /// [`PipelineError::Image`] when memory is short.
-    pub(crate) fn finish(self, trace: &Trace) -> Result<Vec<ProbabilityMap>, PipelineError> {
+    pub(crate) fn finish(self, frame: &Frame) -> Result<Vec<ProbabilityMap>, PipelineError> {
         let back = |(class, values): (Option<String>, Volume<u8>)| {
             Ok(ProbabilityMap {
                 class,
-                values: trace.clone().restore(values)?,
+                values: frame.back(values)?,
             })
         };
         self.maps.into_iter().map(back).collect()

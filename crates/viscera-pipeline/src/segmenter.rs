@@ -264,7 +264,7 @@ impl Segmenter {
         let Some(first) = self.stages.first() else {
             return Err(self.nothing_segments());
         };
-        let oriented = Oriented::new(scan, first.stage.frame(scan.geometry())?)?;
+        let oriented = Oriented::new(scan, first.stage.frame(scan.geometry())?);
         clock.step("orient");
         if self.model.recipe().recipe.modality == Modality::Ct {
             match not_hounsfield(oriented.volume().data())? {
@@ -275,7 +275,7 @@ impl Segmenter {
         }
         clock.step("check");
 
-        let grid = oriented.geometry().clone();
+        let grid = oriented.volume().geometry().clone();
         let mut located: BTreeMap<&str, Localised> = BTreeMap::new();
         let mut removed = Vec::new();
         let mut confidence: BTreeMap<u8, Confidence> = BTreeMap::new();
@@ -352,14 +352,14 @@ impl Segmenter {
                 }
             }
         }
-        let trace = oriented.trace().clone();
+        let frame = oriented.frame().clone();
         drop(oriented);
         let (mut labels, roi) = merged.ok_or_else(|| self.nothing_segments())?;
         if self.kept != *self.model.labels() {
             keep_only(&mut labels, &self.kept);
         }
-        let probabilities = gathered.finish(&trace)?;
-        let labels = trace.restore(labels)?;
+        let probabilities = gathered.finish(&frame)?;
+        let labels = frame.back(labels)?;
         clock.step("return");
         let mut organs = measure(scan, &labels, &self.kept)?;
         for organ in &mut organs {

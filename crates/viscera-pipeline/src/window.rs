@@ -9,7 +9,8 @@ const SIGMA: f64 = 1.0 / 8.0;
 /// rounded to even on ties as in Python. `n` is at least the patch.
 pub(crate) fn positions(n: usize, patch: usize, step: f64) -> Vec<usize> {
     let free = n.saturating_sub(patch) as f64;
-    let count = (free / (patch as f64 * step)).ceil() as usize + 1;
+    // No more than there are places: a tiny step asks for none twice.
+    let count = ((free / (patch as f64 * step)).ceil() as usize).min(free as usize) + 1;
     let stride = if count > 1 { free / (count - 1) as f64 } else { 0.0 };
     (0..count)
         .map(|i| (stride * i as f64).round_ties_even() as usize)
@@ -54,6 +55,9 @@ mod tests {
         assert_eq!(positions(257, 96, 1.0), [0, 80, 161]);
         // 2.5 is rounded to 2.
         assert_eq!(positions(13, 8, 0.5), [0, 2, 5]);
+        // A step below a voxel: every place once.
+        assert_eq!(positions(11, 8, 1e-12), [0, 1, 2, 3]);
+        assert_eq!(positions(8, 8, 1e-12), [0]);
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
 
 fn of_pipeline(error: &PipelineError) -> u8 {
     match error {
-        PipelineError::NotHounsfield { .. } | PipelineError::File { .. } => INPUT,
+        PipelineError::NotHounsfield { .. } | PipelineError::File { .. } | PipelineError::GridTooFine { .. } => INPUT,
         PipelineError::Network { .. } | PipelineError::NeedsMemory { .. } | PipelineError::Threads { .. } => RESOURCES,
         PipelineError::Io(error) => of_io(error),
         PipelineError::Image(error) => of_image(error),
@@ -174,6 +174,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             Some("a model is a .safetensors file that `viscera train` or `viscera model import` made; make it again")
         }
         PipelineError::UnknownClass { .. } => Some("names are those of `viscera model show`"),
+        PipelineError::GridTooFine { .. } => {
+            Some("look at the file's spacing with `viscera inspect`, and mend its header")
+        }
         PipelineError::Unsupported { .. } => Some("`viscera model run` runs the bare network of such a model"),
         PipelineError::NeedsMemory { .. } => Some("allow more with --max-memory, or use a model with smaller networks"),
         PipelineError::WouldOverwrite { .. } => Some("choose another folder with -o"),
