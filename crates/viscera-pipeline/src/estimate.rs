@@ -156,9 +156,8 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Model, Recipe, SegmentOptions, Tta};
-    use std::collections::BTreeMap;
-    use viscera_net::Weights;
+    use crate::recipe::{NetworkSpec, sample};
+    use crate::{Model, SegmentOptions, Tta};
 
     const PATCH: [usize; 3] = [16, 24, 32];
 
@@ -168,41 +167,19 @@ mod tests {
         ImageFacts { geometry, bytes }
     }
 
-    /// A small network at 2 mm, by a sliding window.
+    /// A small network at 2 mm, by a sliding window; wide enough for kernels that need room to work in.
     fn sliding(options: &SegmentOptions) -> Segmenter {
-        let text = "
-[recipe]
-name = 'small'
-labels = 'flare13'
-modality = 'ct'
-
-[[stage]]
-id = 'organs'
-role = 'segment'
-orient = 'RAS'
-resample = { spacing_mm = [2, 2, 2], image = { method = 'align_corners', order = 1 }, logits = { method = 'align_corners', order = 1 } }
-normalise = { channels = [{ scheme = 'fixed', window = [-325, 325], mean = 0, std = 100 }] }
-inference = { mode = 'sliding_window', activation = 'softmax', window = { patch = [16, 24, 32], step = 0.5, weights = 'gaussian' } }
-[stage.network]
-arch = 'plain_unet'
-features = [16, 32]
-kernels = [[3, 3, 3], [3, 3, 3]]
-strides = [[1, 1, 1], [2, 2, 2]]
-depths = [1, 1]
-decoder_depths = [1]
-conv_bias = true
-norm_eps = 1e-5
-norm_affine = true
-slope = 0.01
-dropout = 0.0
-deep_supervision = false
-";
-        let recipe = Recipe::parse(text, "small").unwrap();
+        let mut recipe = sample::sliding();
+        let stage = &mut recipe.stages[0];
+        if let (Resample::Spacing(grid), NetworkSpec::PlainUnet(plan), Some(window)) =
+            (&mut stage.resample, &mut stage.network, &mut stage.inference.window)
+        {
+            (grid.spacing_mm, grid.image.method) = ([2.0; 3], Method::AlignCorners);
+            (plan.features, plan.deep_supervision) = (vec![16, 32], false);
+            window.patch = PATCH;
+        }
         let labels = recipe.label_table().unwrap();
-        let graph = recipe.stages[0].network.graph(1, 14).unwrap();
-        let weights = BTreeMap::from([("organs".to_owned(), Weights::init(&graph, 1))]);
-        let model = Model::new("small", recipe, labels, weights, "", serde_json::Value::Null).unwrap();
-        Segmenter::new(model, options).unwrap()
+        Segmenter::new(Model::fresh("small", recipe, labels, 1).unwrap(), options).unwrap()
     }
 
     #[test]

@@ -402,42 +402,13 @@ fn forget(sums: &mut [f32], stored: usize, slices: usize, plane: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Recipe;
-    use crate::recipe::{PatchWeights, Role};
+    use crate::recipe::PatchWeights;
+    use crate::recipe::sample::sliding;
     use viscera_image::LabelTable;
     use viscera_net::Weights;
 
-    const RECIPE: &str = r#"
-[recipe]
-name = "tiny"
-labels = "flare13"
-modality = "ct"
-[[stage]]
-id = "s"
-role = "segment"
-classes = ["liver", "spleen"]
-resample = { spacing_mm = [1, 1, 1], image = { method = "torch", order = 1 }, logits = { method = "torch", order = 1 } }
-normalise = { channels = [{ scheme = "none" }] }
-inference = { mode = "sliding_window", activation = "softmax", window = { patch = [8, 6, 4], step = 0.5, weights = "gaussian" } }
-[stage.network]
-arch = "plain_unet"
-features = [4, 4]
-kernels = [[3, 3, 3], [3, 3, 3]]
-strides = [[1, 1, 1], [2, 2, 2]]
-depths = [1, 1]
-decoder_depths = [1]
-conv_bias = true
-norm_eps = 1e-5
-norm_affine = true
-slope = 0.01
-dropout = 0.0
-deep_supervision = true
-"#;
-
     fn stage() -> Stage {
-        let stage = Recipe::parse(RECIPE, "tiny").unwrap().stages.remove(0);
-        assert_eq!(stage.role, Role::Segment);
-        stage
+        sliding().stages.remove(0)
     }
 
     fn engines(stage: &Stage, folds: u64) -> Vec<Engine> {

@@ -11,6 +11,8 @@ mod network;
 mod page;
 mod parse;
 mod postprocess;
+#[cfg(test)]
+pub(crate) mod sample;
 mod schema;
 mod stage;
 mod supported;
