@@ -13,7 +13,7 @@ pub(crate) use evaluate::{BothEmpty, CompareArgs, EvaluateArgs, FlareYear};
 pub(crate) use model::{CheckpointKind, ModelCommand, ModelExportArgs, ModelImportArgs, Precision, RunPrecision};
 pub(crate) use segment::{ProgressMode, SegmentArgs};
 #[cfg(feature = "train")]
-pub(crate) use train::{DataCommand, PlanArgs, TrainArgs};
+pub(crate) use train::{DataCommand, PlanArgs, PseudoLabelArgs, TrainArgs};
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Train the networks of a recipe on a data set; writes checkpoints, a log, and model.safetensors.
     #[cfg(feature = "train")]
     Train(TrainArgs),
+    /// Label the unlabelled and partly labelled cases of a data set with a model; what people drew stays.
+    #[cfg(feature = "train")]
+    PseudoLabel(PseudoLabelArgs),
     /// Measure time, processor, memory and GPU memory of a command, whichever it is, sampled as FLARE does.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -59,6 +59,29 @@ pub(crate) struct TrainArgs {
     pub(crate) device: viscera_train::Device,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct PseudoLabelArgs {
+    /// Model: a file, or a name from `viscera model list`.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Data set, as for `viscera train`.
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: PathBuf,
+
+    /// Folder for the label maps and list.toml, a data set to train on; cases that are there are not labelled again.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Only cases that nobody labelled, not those labelled in part.
+    #[arg(long)]
+    pub(crate) unlabelled_only: bool,
+
+    /// Leave out cases whose organs' mean confidence is lower, 0 to 1.
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(crate) least_confidence: f64,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
     /// Read every case and name what is wrong: grids, label ids, NaN, empty maps, duplicates, leaks between splits.

@@ -11,6 +11,8 @@ mod model;
 mod phantom;
 #[cfg(feature = "train")]
 mod plan;
+#[cfg(feature = "train")]
+mod pseudo_label;
 mod recipe;
 mod segment;
 #[cfg(feature = "train")]
@@ -43,6 +45,8 @@ pub(crate) fn run(args: Args, printer: &Printer) -> anyhow::Result<Outcome> {
         Command::Plan(args) => plan::run(&args, printer),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(args, printer),
+        #[cfg(feature = "train")]
+        Command::PseudoLabel(args) => pseudo_label::run(&args, printer),
         Command::Bench(command) => bench::run(&command, args.threads, printer),
         Command::Demo(args) => demo::run(&args, printer),
     }

@@ -2,9 +2,12 @@
 
 use crate::args::TrainArgs;
 use crate::exit::Outcome;
+use crate::interrupt;
 use crate::printer::{Printer, Side};
 use indicatif::{HumanDuration, ProgressBar};
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use viscera_train::{Progress, StepReport, TrainOptions, TrainReport, ValidationReport, train};
 
@@ -24,10 +27,7 @@ pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome>
         init: args.init,
         ..defaults
     };
-    let mut watcher = Watcher {
-        printer: *printer,
-        bar: ProgressBar::hidden(),
-    };
+    let mut watcher = Watcher::new(printer)?;
     let report = train(&recipe, &args.data, &args.out, &options, &mut watcher)?;
     watcher.bar.finish_and_clear();
     if printer.is_json() {
@@ -35,7 +35,7 @@ pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome>
     } else {
         summary(&report, printer);
     }
-    Ok(Outcome::Done)
+    Ok(watcher.outcome())
 }
 
 fn summary(report: &TrainReport, printer: &Printer) {
@@ -60,17 +60,53 @@ fn summary(report: &TrainReport, printer: &Printer) {
 }
 
 fn dice(validation: &ValidationReport, printer: &Printer) {
-    let row = |(class, dice): (&String, &f64)| vec![class.clone(), format!("{dice:.4}")];
+    let row = |(class, dice): (&String, &f64)| {
+        let nsd = validation
+            .nsd
+            .get(class)
+            .map_or("–".to_owned(), |nsd| format!("{nsd:.4}"));
+        vec![class.clone(), format!("{dice:.4}"), nsd]
+    };
+    printer.line("class: Dice, surface Dice at 2 mm");
     printer.table(
-        &[Side::Left, Side::Right],
+        &[Side::Left, Side::Right, Side::Right],
         &validation.dice.iter().map(row).collect::<Vec<_>>(),
     );
 }
 
-/// Shows a run as a bar per stage, and a line per validation.
-struct Watcher {
+/// Shows a run as a bar per stage, and a line per validation; Ctrl-C ends it after a checkpoint.
+pub(super) struct Watcher {
     printer: Printer,
     bar: ProgressBar,
+    stop: Arc<AtomicBool>,
+}
+
+impl Watcher {
+    pub(super) fn new(printer: &Printer) -> anyhow::Result<Self> {
+        Ok(Self {
+            printer: *printer,
+            bar: ProgressBar::hidden(),
+            stop: interrupt::watch()?,
+        })
+    }
+
+    /// How it ended, where nothing failed.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.bar.finish_and_clear();
+        if self.stop.load(Ordering::Relaxed) {
+            Outcome::Interrupted
+        } else {
+            Outcome::Done
+        }
+    }
+
+    fn go_on(&self) -> ControlFlow<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
 }
 
 impl Progress for Watcher {
@@ -90,7 +126,17 @@ impl Progress for Watcher {
         self.bar.set_position(report.step);
         self.bar
             .set_message(format!("{} loss {:.4}, {left} left", report.stage, report.loss.total));
-        ControlFlow::Continue(())
+        self.go_on()
+    }
+
+    fn labelling(&mut self, case: &str, number: usize, count: usize) -> ControlFlow<()> {
+        if number == 0 || self.bar.length() != Some(count as u64) {
+            self.bar.finish_and_clear();
+            self.bar = self.printer.bar(count);
+        }
+        self.bar.set_position(number as u64);
+        self.bar.set_message(format!("labelling {case}"));
+        self.go_on()
     }
 
     fn validated(&mut self, report: &ValidationReport) {

@@ -1,0 +1,308 @@
+//! Trainings in several phases, on blobs of which some are labelled.
+
+mod common;
+
+use common::{blobs, write_data};
+use std::ops::ControlFlow;
+use std::path::Path;
+use viscera_io::{Annotations, Classes, Dataset, Split, read_label_map};
+use viscera_pipeline::{Model, Recipe, SegmentOptions, Segmenter, Warnings};
+use viscera_train::{PSEUDO_LIST, Progress, StepReport, TrainError, TrainOptions, TrainReport, train};
+
+/// A localiser that sees the whole, two organs in patches of a sliding window; a wider teacher, and a student.
+const RECIPE: &str = r#"
+[recipe]
+name = "phases"
+labels = "flare13"
+modality = "ct"
+
+[[stage]]
+id = "locate"
+role = "localise"
+classes = "union"
+resample = { size = [16, 16, 16], convention = "half_pixel" }
+normalise = { window_hu = [-325, 325], zscore = "case" }
+inference = { mode = "whole_volume", activation = "softmax" }
+network = { arch = "plain_unet", features = [8, 12], kernels = [[3, 3, 3], [3, 3, 3]], strides = [[1, 1, 1], [2, 2, 2]], depths = [1, 1], decoder_depths = [1], conv_bias = true, norm_eps = 1e-5, norm_affine = true, slope = 0.01, dropout = 0.0, deep_supervision = false }
+
+[[stage]]
+id = "organs"
+role = "segment"
+classes = ["liver", "spleen"]
+roi = { from = "locate", margin_mm = [10, 10, 10] }
+resample = { spacing_mm = [5, 5, 5], image = { method = "align_corners", order = 1 }, logits = { method = "align_corners", order = 1 } }
+normalise = { channels = [{ scheme = "fixed", window = [-1000, 1000], mean = 0, std = 1 }] }
+inference = { mode = "sliding_window", activation = "softmax", window = { patch = [12, 12, 12], step = 0.5, weights = "gaussian" } }
+network = { arch = "plain_unet", features = [8, 12], kernels = [[3, 3, 3], [3, 3, 3]], strides = [[1, 1, 1], [2, 2, 2]], depths = [1, 1], decoder_depths = [1], conv_bias = true, norm_eps = 1e-5, norm_affine = true, slope = 0.01, dropout = 0.0, deep_supervision = true }
+
+[[phase]]
+id = "teacher"
+train = ["locate", "organs"]
+[phase.network.organs]
+arch = "residual_encoder_unet"
+features = [8, 12]
+kernels = [[3, 3, 3], [3, 3, 3]]
+strides = [[1, 1, 1], [2, 2, 2]]
+depths = [1, 1]
+decoder_depths = [1]
+conv_bias = true
+norm_eps = 1e-5
+norm_affine = true
+slope = 0.01
+dropout = 0.0
+deep_supervision = true
+
+[[phase]]
+id = "label"
+pseudo_label = { with = "teacher" }
+
+[[phase]]
+id = "student"
+train = ["organs"]
+labels = "label"
+[phase.training.organs]
+streams = { labelled = 1, partial = 1, pseudo = 1 }
+batch_size = 3
+
+[[phase]]
+id = "mean"
+train = ["organs"]
+start_from = { organs = "student" }
+[phase.training.organs]
+supervision = { mean_teacher = { decay = 0.9, keep = "teacher" } }
+epochs = 2
+
+[training.locate]
+loss = { terms = [{ term = "cross_entropy" }, { term = "dice" }] }
+optimizer = { adam = { lr = 1e-2 } }
+epochs = 4
+iterations_per_epoch = 20
+batch_size = 2
+streams = { labelled = 2 }
+augment = { profile = "standard" }
+validate_every = 4
+cache_spacing_mm = 3.0
+
+[training.organs]
+loss = { terms = [{ term = "cross_entropy" }, { term = "dice" }] }
+optimizer = { adam = { lr = 1e-2 } }
+epochs = 4
+iterations_per_epoch = 20
+batch_size = 2
+streams = { labelled = 2 }
+foreground_share = 0.5
+plain_epochs = 1
+intensities = "data"
+augment = { profile = "standard" }
+validate_every = 4
+cache_spacing_mm = 3.0
+"#;
+
+/// Stops before a step or a case, counted over the whole run.
+struct StopAt {
+    left: usize,
+    labelled: Vec<String>,
+}
+
+impl Progress for StopAt {
+    fn step(&mut self, _: &StepReport) -> ControlFlow<()> {
+        self.tick()
+    }
+
+    fn labelling(&mut self, case: &str, _: usize, _: usize) -> ControlFlow<()> {
+        self.labelled.push(case.to_owned());
+        self.tick()
+    }
+}
+
+impl StopAt {
+    fn new(left: usize) -> Self {
+        Self {
+            left,
+            labelled: Vec::new(),
+        }
+    }
+
+    fn tick(&mut self) -> ControlFlow<()> {
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// Eight cases: 0 to 3 labelled, 4 and 5 the liver only, 6 and 7 not at all; 3 validates.
+fn data(folder: &Path) {
+    write_data(folder, 8);
+    let named = |list: &[&str]| Classes::Named(list.iter().map(|n| (*n).to_owned()).collect());
+    let annotations = Annotations {
+        cases: [(4, &["liver"][..]), (5, &["liver"]), (6, &[]), (7, &[])]
+            .map(|(case, classes)| (format!("case_{case:02}"), named(classes)))
+            .into(),
+        ..Annotations::default()
+    };
+    viscera_io::write_json(&folder.join("annotations.json"), &annotations).unwrap();
+    std::fs::write(folder.join("splits.json"), r#"{ "validation": ["case_03"] }"#).unwrap();
+}
+
+fn weights(run: &Path, name: &str) -> Vec<u8> {
+    let bytes = std::fs::read(run.join(format!("{name}.last.safetensors"))).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].to_vec()
+}
+
+fn go(folder: &Path, name: &str, resume: bool, progress: &mut dyn Progress) -> Result<TrainReport, TrainError> {
+    let options = TrainOptions {
+        cache: Some(folder.join("cache")),
+        resume,
+        ..TrainOptions::default()
+    };
+    let recipe = Recipe::parse(RECIPE, "phases").unwrap();
+    train(&recipe, &folder.join("data"), &folder.join(name), &options, progress)
+}
+
+#[test]
+fn a_teacher_labels_for_a_student() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let run = folder.path().join("run");
+    let mut watcher = StopAt::new(usize::MAX);
+    let report = go(folder.path(), "run", false, &mut watcher).unwrap();
+    let names: Vec<&str> = report.stages.iter().map(|s| s.stage.as_str()).collect();
+    assert_eq!(
+        names,
+        ["teacher/locate", "teacher/organs", "student/organs", "mean/organs"]
+    );
+    assert_eq!(watcher.labelled, ["case_04", "case_05", "case_06", "case_07"]);
+
+    // What a person drew is there voxel for voxel; of what is missing the network found most; nobody is asked twice.
+    let set = Dataset::open(&run.join("label").join(PSEUDO_LIST)).unwrap();
+    let cases = set.cases(Split::Train).unwrap();
+    assert_eq!(cases.len(), 7);
+    for case in &cases {
+        let number: usize = case.name["case_".len()..].parse().unwrap();
+        let spleen_by_network = number >= 4;
+        assert_eq!(case.pseudo.contains(3), spleen_by_network, "{}", case.name);
+        assert_eq!(case.pseudo.contains(1), number >= 6, "{}", case.name);
+        // Classes that the network does not find stay unannotated.
+        assert_eq!(case.annotated.contains(2), number < 4);
+        let truth = blobs(number).1;
+        let found = read_label_map(case.labels.as_ref().unwrap()).unwrap();
+        let count = |id: u8| {
+            let pairs = found.data().iter().zip(truth.data());
+            pairs.fold([0usize; 3], |[both, a, b], (&f, &t)| {
+                let (f, t) = (f == id, t == i16::from(id));
+                [both + usize::from(f && t), a + usize::from(f), b + usize::from(t)]
+            })
+        };
+        let [both, a, b] = count(1);
+        assert!(number >= 6 || (both == a && both == b), "{number}: {both} {a} {b}");
+        let [both, a, b] = count(3);
+        assert!(2 * both > (a + b) / 2, "{number}: {both} {a} {b}");
+    }
+
+    // The model is the student's, with the constants of its own data, and finds both organs where they are.
+    let model = Model::load(&report.model.unwrap()).unwrap();
+    assert_eq!(model.recipe().stages[1].network.arch(), "plain_unet");
+    let constants = serde_json::to_string(&model.recipe().stages[1].normalise).unwrap();
+    assert!(!constants.contains("-1000"), "{constants}");
+    let (image, truth) = blobs(11);
+    let segmenter = Segmenter::new(model, &SegmentOptions::default()).unwrap();
+    let found = segmenter.segment_volume(&image, Warnings::default()).unwrap().labels;
+    for id in [1u8, 3] {
+        let inside = |v: &(&u8, &i16)| *v.0 == id && *v.1 == i16::from(id);
+        let pairs = || found.data().iter().zip(truth.data());
+        let both = pairs().filter(inside).count();
+        let all = pairs().filter(|(f, t)| **f == id || **t == i16::from(id)).count();
+        assert!(2 * both > all, "class {id}: {both} of {all}");
+    }
+
+    // Done is done: nothing is trained or labelled again.
+    let mut again = StopAt::new(usize::MAX);
+    let second = go(folder.path(), "run", true, &mut again).unwrap();
+    assert!(again.labelled.is_empty() && again.left == usize::MAX && second.model.is_some());
+}
+
+#[test]
+fn phases_that_were_stopped_go_on_as_if_nothing_had_been() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    go(folder.path(), "whole", false, &mut ()).unwrap();
+    // In the teacher's second stage, between two cases, in the student, under the mean teacher.
+    for (at, stop) in [97, 162, 190, 251].into_iter().enumerate() {
+        let stopped = go(
+            folder.path(),
+            "parts",
+            at > 0,
+            &mut StopAt::new(stop - [0, 97, 162, 190][at]),
+        )
+        .unwrap();
+        assert_eq!(stopped.model, None);
+    }
+    let end = go(folder.path(), "parts", true, &mut ()).unwrap();
+    assert!(end.model.is_some());
+    for name in ["teacher/locate", "teacher/organs", "student/organs", "mean/organs"] {
+        let [a, b] = ["whole", "parts"].map(|run| weights(&folder.path().join(run), name));
+        assert!(a == b, "{name}");
+    }
+    for case in 4..8 {
+        let path = format!("label/labels/case_{case:02}.nii.gz");
+        let [a, b] = ["whole", "parts"].map(|run| std::fs::read(folder.path().join(run).join(&path)).unwrap());
+        assert!(a == b, "{path}");
+    }
+}
+
+#[test]
+fn phases_that_cannot_be_are_named() {
+    for (from, to, part) in [
+        (
+            "with = \"teacher\"",
+            "with = \"student\"",
+            "no earlier phase that trains",
+        ),
+        (
+            "labels = \"label\"",
+            "labels = \"teacher\"",
+            "no earlier phase that labels",
+        ),
+        (
+            "organs = \"student\" }",
+            "organs = \"label\" }",
+            "which no earlier phase trains",
+        ),
+        (
+            "organs = \"student\" }",
+            "locate = \"teacher\" }",
+            "which it does not train",
+        ),
+        ("id = \"mean\"", "id = \"student\"", "another phase's"),
+        ("decay = 0.9", "decay = 1.0", "cannot be"),
+        ("foreground_share = 0.5", "foreground_share = 1.5", "foreground_share"),
+        ("batch_size = 3", "batch_size = 4", "streams have 3 samples"),
+        ("plain_epochs = 1", "plain_epochs = 9", "plain_epochs"),
+        (
+            "id = \"mean\"\ntrain = [\"organs\"]",
+            "id = \"mean\"\ntrain = [\"organ\"]",
+            "[training.organ]",
+        ),
+        (
+            "pseudo_label = {",
+            "train = [\"organs\"]\npseudo_label = {",
+            "two phases",
+        ),
+    ] {
+        let text = RECIPE.replacen(from, to, 1);
+        assert_ne!(text, RECIPE, "{from}");
+        let error = Recipe::parse(&text, "r").unwrap_err().to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    // The last phase of a stage has the network that segments.
+    let text = RECIPE.replace("[phase.training.organs]\nsupervision", "[phase.network.organs]\narch = \"coarse_unet\"\nbase_features = 4\ndropout = 0.0\n[phase.training.organs]\nsupervision");
+    let error = Recipe::parse(&text, "r").unwrap_err().to_string();
+    assert!(
+        error.contains("with its own network") || error.contains("does not suit"),
+        "{error}"
+    );
+}
