@@ -77,6 +77,11 @@ pub struct PhantomConfig {
     pub surroundings: bool,
     /// Share of patients with tumours, 0…1.
     pub tumours: f32,
+    /// Bounds of their number in such a patient; 1 to 5, mostly 1, where absent.
+    pub tumour_count: Option<[usize; 2]>,
+    /// Bounds of their mean radius in mm; 3 to what the organ can bear, mostly small, where absent. The organ limits it in
+    /// any case: the liver to 38 mm.
+    pub tumour_radius_mm: Option<[f32; 2]>,
     /// Whether the gallbladder (8 in 100) or a kidney (2 in 100) may be missing.
     pub missing_organs: bool,
     /// Bounds of the fat in the cavity: 0 thin, 1 obese; 0 to 1, more often thin, where absent.
@@ -105,6 +110,8 @@ impl Default for PhantomConfig {
             artefacts: true,
             surroundings: true,
             tumours: 0.3,
+            tumour_count: None,
+            tumour_radius_mm: None,
             missing_organs: true,
             visceral_fat: None,
             phase: None,
@@ -122,7 +129,10 @@ impl PhantomConfig {
     pub fn validate(&self) -> Result<(), ImageError> {
         let shares = [("tumours", self.tumours), ("wild_intensity", self.wild_intensity)];
         let shares = shares.map(|(what, share)| (what, Some([share; 2]), [0.0, 1.0]));
+        let count = self.tumour_count.map(|bounds| bounds.map(|n| n as f32));
         let bounds = [
+            ("tumour_count", count, [1.0, 50.0]),
+            ("tumour_radius_mm", self.tumour_radius_mm, [1.0, 100.0]),
             ("width_mm", self.width_mm, [50.0, 1000.0]),
             ("noise_hu", self.noise_hu, [0.0, 500.0]),
             ("kernel", self.kernel, [-5.0, 20.0]),
@@ -214,7 +224,7 @@ pub fn generate(config: &PhantomConfig, seed: u64) -> Result<Phantom, ImageError
     let mut patient = Draw::new(seed, 2);
     let arms = patient.chance(0.1) && config.surroundings;
     let metal = patient.chance(0.04) && config.artefacts;
-    let findings = organs::findings(config.missing_organs, config.tumours, &mut patient);
+    let findings = organs::findings(config, &mut patient);
     let trunk = body::Trunk::draw(config.visceral_fat, &mut Draw::new(seed, 3));
     let mut description = PhantomDescription {
         seed,

@@ -342,6 +342,9 @@ fn bounds_hold_and_leave_all_else_alone() {
         noise_hu: Some([40.0, 60.0]),
         kernel: Some([3.0, 5.0]),
         visceral_fat: Some([0.8, 0.9]),
+        tumours: 1.0,
+        tumour_count: Some([2, 3]),
+        tumour_radius_mm: Some([9.0, 12.0]),
         ..tiny()
     };
     let plain = PhantomConfig {
@@ -354,6 +357,14 @@ fn bounds_hold_and_leave_all_else_alone() {
         let scan = &bounded.description.scan;
         assert!((40.0..=60.0).contains(&scan.noise_hu) && (3.0..=5.0).contains(&scan.kernel));
         assert!((0.8..=0.9).contains(&bounded.description.visceral_fat));
+        let tumours = &bounded.description.tumours;
+        assert!((1..=3).contains(&tumours.len()), "{}", tumours.len());
+        // Small organs bear small tumours alone.
+        assert!(
+            tumours
+                .iter()
+                .all(|t| t.radius_mm <= 12.0 && (t.organ != 1 || t.radius_mm >= 9.0))
+        );
         assert_eq!(bounded.labels, free.labels);
         assert_ne!(bounded.image, free.image);
         let mut description = bounded.description.clone();

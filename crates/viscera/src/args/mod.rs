@@ -81,8 +81,8 @@ pub(crate) struct PhantomArgs {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
-    /// Several centres, cases labelled in full, in part and not at all, and held-out ones: a name (ablation, mini), or a
-    /// file.
+    /// Several centres, cases labelled in full, in part and not at all, and held-out ones: a name (ablation, lesions,
+    /// mini), or a file.
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["cases", "spacing", "shape", "config"])]
     pub(crate) cohort: Option<String>,
 
