@@ -30,7 +30,10 @@ fn a_built_in_cohort_is_made_once_and_holds_together() {
     let said = stdout(&output);
     assert!(said.contains("10 made, 0 already there"), "{said}");
     let row = |name: &str| -> Vec<String> {
-        let line = said.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        let line = said
+            .lines()
+            .find(|line| line.trim_start().starts_with(name))
+            .unwrap_or_default();
         line.split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(row("centre"), ["centre", "labelled", "partial", "unlabelled", "test"]);
