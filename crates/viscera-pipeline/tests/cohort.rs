@@ -20,6 +20,8 @@ missed_lesions = 0.6
 spacing = [8.0, 6.0, 6.0]
 field_of_view = "upper_abdomen"
 tumours = 1.0
+tumour_count = [3, 4]
+tumour_radius_mm = [10, 15]
 [[centre]]
 name = "part"
 partial = 4
@@ -103,10 +105,16 @@ fn the_same_cohort_gives_the_same_bytes_and_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn each_case_has_the_files_of_its_use() {
+fn a_cohort_on_disk_is_what_its_file_says() {
     let dir = tempfile::tempdir().unwrap();
     let set = make(dir.path(), cohort());
-    let (train, test) = (cases(dir.path(), Split::Train), cases(dir.path(), Split::Test));
+    each_case_has_the_files_of_its_use(dir.path(), &set);
+    partial_maps_hold_the_annotated_classes_alone_and_whole(dir.path(), &set);
+    missed_lesions_are_whole_and_counted(dir.path(), &set);
+}
+
+fn each_case_has_the_files_of_its_use(root: &Path, set: &PhantomSet) {
+    let (train, test) = (cases(root, Split::Train), cases(root, Split::Test));
     let names = |usages: &[Use]| -> BTreeSet<&str> {
         let of = set.cases().iter().filter(|c| usages.contains(&c.usage));
         of.map(|c| c.name.as_str()).collect()
@@ -119,8 +127,8 @@ fn each_case_has_the_files_of_its_use() {
     is(found(&test), names(&[Use::Test]));
     let without: Vec<Case> = train.iter().filter(|c| c.labels.is_none()).cloned().collect();
     is(found(&without), names(&[Use::Unlabelled]));
-    assert!(!dir.path().join("labelsTr/full_unlabelled_0000.nii.gz").exists());
-    assert!(dir.path().join("truth/full_unlabelled_0000.nii.gz").is_file());
+    assert!(!root.join("labelsTr/full_unlabelled_0000.nii.gz").exists());
+    assert!(root.join("truth/full_unlabelled_0000.nii.gz").is_file());
     assert!(test.iter().all(|c| c.labels.is_some() && c.annotated.len() == 14));
     for case in train.iter().chain(&test) {
         let planned = set.cases().iter().find(|c| c.name == case.name).unwrap();
@@ -128,19 +136,15 @@ fn each_case_has_the_files_of_its_use() {
         assert_eq!(case.annotated.len(), planned.annotates.len());
     }
     // What the table says is what is there.
-    let table: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(dir.path().join("cohort.json")).unwrap()).unwrap();
+    let table: serde_json::Value = serde_json::from_slice(&std::fs::read(root.join("cohort.json")).unwrap()).unwrap();
     assert_eq!(table["cases"].as_array().unwrap().len(), train.len() + test.len());
     assert_eq!(table["cases"][4]["use"], "partial");
     assert_eq!(table["cohort"]["centre"][1]["name"], "part");
 }
 
-#[test]
-fn partial_maps_hold_the_annotated_classes_alone_and_whole() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = make(dir.path(), cohort());
+fn partial_maps_hold_the_annotated_classes_alone_and_whole(root: &Path, set: &PhantomSet) {
     let mut seen = BTreeSet::new();
-    for case in cases(dir.path(), Split::Train) {
+    for case in cases(root, Split::Train) {
         let planned = set.cases().iter().find(|c| c.name == case.name).unwrap();
         if planned.usage != Use::Partial {
             continue;
@@ -157,10 +161,7 @@ fn partial_maps_hold_the_annotated_classes_alone_and_whole() {
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1, 3, 14]);
 }
 
-#[test]
-fn missed_lesions_are_whole_and_counted() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = make(dir.path(), cohort());
+fn missed_lesions_are_whole_and_counted(root: &Path, set: &PhantomSet) {
     let (mut missed, mut all) = (0, 0);
     for case in set.cases().iter().filter(|c| c.usage == Use::Labelled) {
         let labels = read_label_map(&set.labels(case).unwrap()).unwrap();
@@ -182,7 +183,7 @@ fn missed_lesions_are_whole_and_counted() {
         }
         let background = |map: &LabelMap| map.data().iter().filter(|l| **l == 0).count();
         assert!(background(&labels) <= background(&truth) + truth.data().iter().filter(|l| **l == 14).count());
-        let about = dir.path().join("about").join(format!("{}.json", case.name));
+        let about = root.join("about").join(format!("{}.json", case.name));
         let about: serde_json::Value = serde_json::from_slice(&std::fs::read(about).unwrap()).unwrap();
         assert_eq!(about["missed_lesions"], of_case);
         missed += of_case;
