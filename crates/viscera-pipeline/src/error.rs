@@ -117,13 +117,35 @@ pub enum PipelineError {
         /// The key, with its value where that is to blame.
         setting: &'static str,
     },
-    /// A file that should say what phantoms vary.
+    /// A file that should say what phantoms vary, or describe a cohort of them.
     #[error("cannot use {path}", path = path.display())]
     PhantomConfig {
         /// The file.
         path: PathBuf,
         /// Line and reason.
         source: toml::de::Error,
+    },
+    /// A cohort that does not say something sensible.
+    #[error("cohort, centre \"{centre}\": {reason}")]
+    Cohort {
+        /// The centre's name.
+        centre: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no built-in cohort of that name.
+    #[error("there is no cohort \"{name}\", neither built in ({}) nor as a file", known.join(", "))]
+    UnknownCohort {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A folder that a cohort should go to holds other phantoms, or something else.
+    #[error("the folder holds another cohort or data set; give another folder, or empty it: {path}", path = path.display())]
+    OtherCohort {
+        /// The folder.
+        path: PathBuf,
     },
     /// A folder that phantoms should go to holds another data set.
     #[error("the folder holds a data set with other classes: {path}", path = path.display())]

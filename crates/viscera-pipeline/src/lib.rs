@@ -3,6 +3,7 @@
 pub mod batch;
 mod body;
 mod check;
+mod cohort;
 mod confidence;
 mod crop;
 mod decide;
@@ -36,6 +37,7 @@ mod window;
 
 pub use body::{Lie, lie_of_body};
 pub use check::not_hounsfield;
+pub use cohort::{Centre, ClassLists, Cohort, CohortCase, Use};
 pub use confidence::{Confidence, ConfidenceMeter};
 pub use crop::cropped;
 pub use decide::Decision;

@@ -122,8 +122,13 @@ struct Dome {
 }
 
 impl Trunk {
-    pub(super) fn draw(draw: &mut Draw) -> Arc<Self> {
-        let visceral = draw.within(0.0, 1.0).powf(1.3);
+    /// A patient; `visceral` bounds the fat in the cavity.
+    pub(super) fn draw(visceral: Option<[f32; 2]>, draw: &mut Draw) -> Arc<Self> {
+        let share = draw.within(0.0, 1.0);
+        let visceral = match visceral {
+            Some([low, high]) => low + (high - low) * share,
+            None => share.powf(1.3),
+        };
         let fat = (6.0 + 34.0 * draw.within(0.0, 1.0).powi(2) + 12.0 * visceral * draw.within(0.0, 1.0)).min(55.0);
         let muscular = draw.within(-4.0, 5.0);
         let (wide, forward) = (draw.within(0.9, 1.08), draw.within(0.88, 1.1));

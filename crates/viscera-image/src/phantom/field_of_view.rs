@@ -63,7 +63,8 @@ pub(super) fn draw(config: &PhantomConfig, draw: &mut Draw) -> Result<View, Imag
     let (top, bottom) = heights(field_of_view, draw);
     let plane = f64::from(draw.within(0.6, 1.0));
     let thick = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.0, 4.0, 5.0, 5.0][draw.count(0, 9)];
-    let wide = f64::from(draw.within(350.0, 480.0));
+    let [narrowest, widest] = config.width_mm.unwrap_or([350.0, 480.0]);
+    let wide = f64::from(draw.within(narrowest, widest));
     let spacing = config.spacing.unwrap_or([thick, plane, plane]);
     let deep = wide
         * if config.square {

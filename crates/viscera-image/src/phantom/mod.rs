@@ -15,6 +15,7 @@ mod deform;
 mod draw;
 mod field_of_view;
 mod organs;
+mod overlook;
 mod paint;
 mod render;
 mod scan;
@@ -29,11 +30,12 @@ mod vessels;
 mod tests;
 
 pub use field_of_view::FieldOfView;
+pub use overlook::overlook_tumours;
 pub use render::{RenderConfig, render_label_map};
 pub use scan::ScanDescription;
 pub use tissue::{Phase, Tissue};
 
-use crate::{ImageError, LabelMap, Volume};
+use crate::{ImageError, LabelMap, Orientation, Volume};
 use deform::Deformation;
 use draw::Draw;
 use serde::{Deserialize, Serialize};
@@ -53,22 +55,37 @@ pub struct PhantomConfig {
     pub square: bool,
     /// The part of the body in view; random where absent.
     pub field_of_view: Option<FieldOfView>,
+    /// Bounds of the reconstruction's width in mm (R–L, and A–P where `square`); 350 to 480 where absent.
+    pub width_mm: Option<[f32; 2]>,
     /// Axis codes in the order x, y, z, such as "LPS" (see [`crate::Orientation`]); random where absent.
     pub orientation: Option<String>,
     /// Whether the body is off the middle of the grid, and the world's origin anywhere.
     pub random_position: bool,
     /// Strength of the random deformation: 0 none, 1 as between patients.
     pub deformation: f32,
-    /// Kernel and noise.
+    /// Kernel and noise; without them, `noise_hu` and `kernel` count for nothing.
     pub noise: bool,
+    /// Bounds of the noise at the middle of the body, standard deviation in HU; by the thickness of the slices, from 2 to
+    /// 45, where absent.
+    pub noise_hu: Option<[f32; 2]>,
+    /// Bounds of the reconstruction kernel: blur (positive, deviation in mm) or edge enhancement (negative, strength);
+    /// −0.7 to 0.8 where absent. What is given here shows on coarse grids too.
+    pub kernel: Option<[f32; 2]>,
     /// Padding outside the reconstruction circle, streaks, metal.
     pub artefacts: bool,
     /// Table, cloth and arms.
     pub surroundings: bool,
     /// Share of patients with tumours, 0…1.
     pub tumours: f32,
+    /// Bounds of their number in such a patient; 1 to 5, mostly 1, where absent.
+    pub tumour_count: Option<[usize; 2]>,
+    /// Bounds of their mean radius in mm; 3 to what the organ can bear, mostly small, where absent. The organ limits it in
+    /// any case: the liver to 38 mm.
+    pub tumour_radius_mm: Option<[f32; 2]>,
     /// Whether the gallbladder (8 in 100) or a kidney (2 in 100) may be missing.
     pub missing_organs: bool,
+    /// Bounds of the fat in the cavity: 0 thin, 1 obese; 0 to 1, more often thin, where absent.
+    pub visceral_fat: Option<[f32; 2]>,
     /// The contrast phase; random where absent.
     pub phase: Option<Phase>,
     /// Share of scans whose tissues get random brightness, far beyond what is realistic, 0…1.
@@ -83,17 +100,62 @@ impl Default for PhantomConfig {
             max_shape: [512, 512, 512],
             square: true,
             field_of_view: None,
+            width_mm: None,
             orientation: None,
             random_position: true,
             deformation: 1.0,
             noise: true,
+            noise_hu: None,
+            kernel: None,
             artefacts: true,
             surroundings: true,
             tumours: 0.3,
+            tumour_count: None,
+            tumour_radius_mm: None,
             missing_organs: true,
+            visceral_fat: None,
             phase: None,
             wild_intensity: 0.0,
         }
+    }
+}
+
+impl PhantomConfig {
+    /// Checks the numbers; [`generate`] does so too.
+    ///
+    /// # Errors
+    /// [`ImageError::BadParameter`] for a share outside 0…1, and for bounds that are not finite, fall, or lie where no
+    /// scan has them; [`ImageError::BadOrientation`].
+    pub fn validate(&self) -> Result<(), ImageError> {
+        let shares = [("tumours", self.tumours), ("wild_intensity", self.wild_intensity)];
+        let shares = shares.map(|(what, share)| (what, Some([share; 2]), [0.0, 1.0]));
+        let count = self.tumour_count.map(|bounds| bounds.map(|n| n as f32));
+        let bounds = [
+            ("tumour_count", count, [1.0, 50.0]),
+            ("tumour_radius_mm", self.tumour_radius_mm, [1.0, 100.0]),
+            ("width_mm", self.width_mm, [50.0, 1000.0]),
+            ("noise_hu", self.noise_hu, [0.0, 500.0]),
+            ("kernel", self.kernel, [-5.0, 20.0]),
+            ("visceral_fat", self.visceral_fat, [0.0, 1.0]),
+        ];
+        for (what, given, [least, most]) in shares.into_iter().chain(bounds) {
+            let Some([low, high]) = given else { continue };
+            let bad = |value: f32| {
+                let value = f64::from(value);
+                Err(ImageError::BadParameter { what, value })
+            };
+            // NaN is in no range.
+            if !(least..=most).contains(&low) {
+                return bad(low);
+            }
+            if !(low..=most).contains(&high) {
+                return bad(high);
+            }
+        }
+        if let Some(code) = &self.orientation {
+            code.parse::<Orientation>()?;
+        }
+        Ok(())
     }
 }
 
@@ -149,9 +211,9 @@ pub struct TumourDescription {
 /// Makes the phantom of a seed.
 ///
 /// # Errors
-/// [`ImageError::BadGeometry`] when the configuration's shape or spacing is impossible,
-/// [`ImageError::BadOrientation`] when its axis codes are.
+/// [`ImageError::BadGeometry`] when the configuration's shape or spacing is impossible; as [`PhantomConfig::validate`].
 pub fn generate(config: &PhantomConfig, seed: u64) -> Result<Phantom, ImageError> {
+    config.validate()?;
     let view = field_of_view::draw(config, &mut Draw::new(seed, 0))?;
     let (geometry, origin) = (&view.geometry, view.origin);
 
@@ -162,8 +224,8 @@ pub fn generate(config: &PhantomConfig, seed: u64) -> Result<Phantom, ImageError
     let mut patient = Draw::new(seed, 2);
     let arms = patient.chance(0.1) && config.surroundings;
     let metal = patient.chance(0.04) && config.artefacts;
-    let findings = organs::findings(config.missing_organs, config.tumours, &mut patient);
-    let trunk = body::Trunk::draw(&mut Draw::new(seed, 3));
+    let findings = organs::findings(config, &mut patient);
+    let trunk = body::Trunk::draw(config.visceral_fat, &mut Draw::new(seed, 3));
     let mut description = PhantomDescription {
         seed,
         phase,
@@ -205,6 +267,8 @@ pub fn generate(config: &PhantomConfig, seed: u64) -> Result<Phantom, ImageError
     let (hu, labels) = paint::paint(&scene, &trunk, geometry, &deformation, &appearance);
     let effects = scan::Effects {
         noise: config.noise,
+        noise_hu: config.noise_hu,
+        kernel: config.kernel,
         artefacts: config.artefacts,
     };
     let (image, taken) = scan::scan(hu, geometry, origin, effects, &mut Draw::new(seed, 11));

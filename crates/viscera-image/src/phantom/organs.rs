@@ -1,6 +1,5 @@
 //! The labelled organs, from the lowest in painter's order to the highest, each pressed into its neighbours.
 
-use super::PhantomDescription;
 use super::body::Trunk;
 use super::bowel::{gas_before, gut};
 use super::draw::Draw;
@@ -9,6 +8,7 @@ use super::shape::{Bounds, Point, Solid, add, dot, length, scale, spline, sub, t
 use super::texture;
 use super::tissue::Tissue;
 use super::vessels::Vessels;
+use super::{PhantomConfig, PhantomDescription};
 use std::sync::Arc;
 
 /// Label ids of the 13 organs of FLARE22, and 14 for tumours.
@@ -35,6 +35,8 @@ pub(super) enum Label {
 pub(super) struct Findings {
     pub(super) missing: Vec<Label>,
     pub(super) tumours: usize,
+    /// Bounds of their mean radius in mm.
+    pub(super) tumour_radius: Option<[f32; 2]>,
 }
 
 /// Where a tumour may grow.
@@ -122,7 +124,7 @@ pub(super) fn paint(
     });
     adrenals(scene, &vessels, draw);
     vessels.paint(scene, trunk, draw);
-    tumours(scene, trunk, findings.tumours, &hosts, description, draw);
+    tumours(scene, trunk, findings, &hosts, description, draw);
 }
 
 /// An organ over a thin coat of fat that parts it from what it presses on.
@@ -526,16 +528,20 @@ fn adrenals(scene: &mut Scene, vessels: &Vessels, draw: &mut Draw) {
 fn tumours(
     scene: &mut Scene,
     trunk: &Trunk,
-    count: usize,
+    findings: &Findings,
     hosts: &[Host],
     description: &mut PhantomDescription,
     draw: &mut Draw,
 ) {
-    for _ in 0..count {
+    for _ in 0..findings.tumours {
         // The liver is the commonest seat.
         let liver = hosts.len() - 1;
         let host = &hosts[if draw.chance(0.5) { liver } else { draw.count(0, liver) }];
-        let radius = 3.0 + (host.largest - 3.0) * draw.within(0.0, 1.0).powi(2);
+        let share = draw.within(0.0, 1.0);
+        let radius = match findings.tumour_radius {
+            Some([low, high]) => (low + (high - low) * share).min(host.largest),
+            None => 3.0 + (host.largest - 3.0) * share.powi(2),
+        };
         let bounds = host.solid.bounds;
         let place = (0..400).find_map(|_| {
             let at: Point = std::array::from_fn(|a| draw.within(bounds.low[a], bounds.high[a]));
@@ -562,19 +568,24 @@ fn tumours(
 }
 
 /// Draws which organs are missing and how many tumours there are.
-pub(super) fn findings(missing: bool, tumours: f32, draw: &mut Draw) -> Findings {
+pub(super) fn findings(config: &PhantomConfig, draw: &mut Draw) -> Findings {
     let mut absent = Vec::new();
     let (gallbladder, kidney, side) = (draw.chance(0.08), draw.chance(0.02), draw.chance(0.5));
-    if missing && gallbladder {
+    if config.missing_organs && gallbladder {
         absent.push(Label::Gallbladder);
     }
-    if missing && kidney {
+    if config.missing_organs && kidney {
         absent.push(if side { Label::RightKidney } else { Label::LeftKidney });
     }
-    let ill = draw.chance(tumours);
-    let count = 1 + (5.0 * draw.within(0.0, 1.0).powi(3)) as usize;
+    let ill = draw.chance(config.tumours);
+    let share = draw.within(0.0, 1.0);
+    let count = match config.tumour_count {
+        Some([low, high]) => (low + (share * (high + 1 - low) as f32) as usize).min(high),
+        None => 1 + (5.0 * share.powi(3)) as usize,
+    };
     Findings {
         missing: absent,
         tumours: if ill { count } else { 0 },
+        tumour_radius: config.tumour_radius_mm,
     }
 }

@@ -71,6 +71,8 @@ pub fn render_label_map(
     let middle = geometry.world_of(geometry.shape.map(|n| (n as f64 - 1.0) / 2.0));
     let effects = Effects {
         noise: config.noise,
+        noise_hu: None,
+        kernel: None,
         artefacts: config.artefacts,
     };
     let (image, description) = scan(

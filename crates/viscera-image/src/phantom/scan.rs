@@ -23,6 +23,10 @@ pub struct ScanDescription {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effects {
     pub(super) noise: bool,
+    /// Bounds of the noise at the middle of the body, HU.
+    pub(super) noise_hu: Option<[f32; 2]>,
+    /// Bounds of the kernel, as [`ScanDescription::kernel`].
+    pub(super) kernel: Option<[f32; 2]>,
     pub(super) artefacts: bool,
 }
 
@@ -38,14 +42,19 @@ pub(super) fn scan(
     draw: &mut Draw,
 ) -> (Vec<i16>, ScanDescription) {
     let soft = draw.chance(0.6);
-    let kernel = if soft {
-        draw.within(0.2, 0.8)
-    } else {
-        -draw.within(0.1, 0.7)
+    // Bounds take the draws that they replace, so all else stays as it is without them.
+    let kernel = match effects.kernel {
+        Some([low, high]) => draw.within(low, high),
+        None if soft => draw.within(0.2, 0.8),
+        None => -draw.within(0.1, 0.7),
     };
+    let soft = kernel > 0.0;
     let thin = (geometry.spacing[0] as f32).clamp(0.8, 5.0);
     let strength = draw.within(0.0, 1.0);
-    let deviation = (3.0 + 26.0 * strength * strength) * (2.0 / thin).sqrt().clamp(0.7, 1.5);
+    let deviation = match effects.noise_hu {
+        Some([low, high]) => low + (high - low) * strength,
+        None => (3.0 + 26.0 * strength * strength) * (2.0 / thin).sqrt().clamp(0.7, 1.5),
+    };
     let grain = draw.within(0.35, 1.1);
     let (noise_seed, streak_seed) = (draw.seed(), draw.seed());
     let streaks = draw.chance(0.05) && effects.artefacts;
@@ -64,7 +73,11 @@ pub(super) fn scan(
             apply(&mut hu, kernel);
         } else {
             let mut smooth = hu.clone();
-            apply(&mut smooth, 0.9);
+            // Within a voxel there is no edge: a kernel that is asked for reaches to the next one.
+            let plane = effects
+                .kernel
+                .map_or(0.0, |_| geometry.spacing[1].max(geometry.spacing[2]) as f32);
+            apply(&mut smooth, 0.9f32.max(0.7 * plane));
             hu.par_iter_mut()
                 .zip(&smooth)
                 .for_each(|(v, s)| *v += -kernel * (*v - s));
@@ -240,6 +253,8 @@ mod tests {
         let geometry = Geometry::ras([12, 60, 60], [3.0, 1.0, 1.0]);
         let effects = Effects {
             noise: true,
+            noise_hu: None,
+            kernel: None,
             artefacts: false,
         };
         for seed in 0..4 {

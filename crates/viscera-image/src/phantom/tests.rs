@@ -335,3 +335,96 @@ fn a_label_map_renders_in_its_own_geometry() {
     let (again, _) = render_label_map(&phantom.labels, &tissues, &config, 9).unwrap();
     assert_eq!(scan, again);
 }
+
+#[test]
+fn bounds_hold_and_leave_all_else_alone() {
+    let config = PhantomConfig {
+        noise_hu: Some([40.0, 60.0]),
+        kernel: Some([3.0, 5.0]),
+        visceral_fat: Some([0.8, 0.9]),
+        tumours: 1.0,
+        tumour_count: Some([2, 3]),
+        tumour_radius_mm: Some([9.0, 12.0]),
+        ..tiny()
+    };
+    let plain = PhantomConfig {
+        noise_hu: None,
+        kernel: None,
+        ..config.clone()
+    };
+    for seed in 0..6 {
+        let (bounded, free) = (generate(&config, seed).unwrap(), generate(&plain, seed).unwrap());
+        let scan = &bounded.description.scan;
+        assert!((40.0..=60.0).contains(&scan.noise_hu) && (3.0..=5.0).contains(&scan.kernel));
+        assert!((0.8..=0.9).contains(&bounded.description.visceral_fat));
+        let tumours = &bounded.description.tumours;
+        assert!((1..=3).contains(&tumours.len()), "{}", tumours.len());
+        // Small organs bear small tumours alone.
+        assert!(
+            tumours
+                .iter()
+                .all(|t| t.radius_mm <= 12.0 && (t.organ != 1 || t.radius_mm >= 9.0))
+        );
+        assert_eq!(bounded.labels, free.labels);
+        assert_ne!(bounded.image, free.image);
+        let mut description = bounded.description.clone();
+        description.scan.noise_hu = free.description.scan.noise_hu;
+        description.scan.kernel = free.description.scan.kernel;
+        assert_eq!(description, free.description);
+    }
+    let wide = PhantomConfig {
+        shape: None,
+        width_mm: Some([560.0, 640.0]),
+        orientation: Some("RAS".to_owned()),
+        ..tiny()
+    };
+    for seed in 0..6 {
+        let [_, ny, nx] = generate(&wide, seed).unwrap().labels.shape();
+        assert!((70..=80).contains(&nx) && ny == nx, "{ny} {nx}");
+    }
+}
+
+/// Mean difference of neighbours along a row, a measure of detail.
+fn detail(phantom: &Phantom) -> f64 {
+    let rows = phantom.image.data().chunks_exact(phantom.image.shape()[2]);
+    let steps = rows.flat_map(|row| row.windows(2).map(|w| f64::from(w[0].abs_diff(w[1]))));
+    steps.sum::<f64>() / phantom.image.data().len() as f64
+}
+
+#[test]
+fn kernels_blur_and_sharpen_coarse_grids() {
+    let with = |kernel: f32| {
+        let config = PhantomConfig {
+            noise_hu: Some([0.0, 0.0]),
+            kernel: Some([kernel; 2]),
+            artefacts: false,
+            orientation: Some("RAS".to_owned()),
+            ..tiny()
+        };
+        detail(&generate(&config, 2).unwrap())
+    };
+    let (soft, none, sharp) = (with(6.0), with(0.0), with(-1.0));
+    assert!(soft < 0.9 * none && sharp > 1.1 * none, "{soft} {none} {sharp}");
+}
+
+#[test]
+fn impossible_numbers_are_refused() {
+    let all = [
+        PhantomConfig { tumours: 1.5, ..tiny() },
+        PhantomConfig {
+            noise_hu: Some([9.0, 3.0]),
+            ..tiny()
+        },
+        PhantomConfig {
+            kernel: Some([f32::NAN, 1.0]),
+            ..tiny()
+        },
+        PhantomConfig {
+            width_mm: Some([300.0, f32::INFINITY]),
+            ..tiny()
+        },
+    ];
+    for config in all {
+        assert!(matches!(generate(&config, 1), Err(ImageError::BadParameter { .. })));
+    }
+}

@@ -84,13 +84,18 @@ pub(crate) struct PhantomArgs {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
+    /// Several centres, cases labelled in full, in part and not at all, and held-out ones: a name (ablation, lesions,
+    /// mini), or a file.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["cases", "spacing", "shape", "config"])]
+    pub(crate) cohort: Option<String>,
+
     /// Number of cases.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) cases: usize,
 
-    /// Seed; the same seed gives the same patients.
-    #[arg(long, default_value_t = 1, value_name = "S")]
-    pub(crate) seed: u64,
+    /// Seed; the same seed gives the same patients [default: 1, or the cohort's].
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
 
     /// Spacing in mm as Z,Y,X [default: drawn at random].
     #[arg(long, value_name = "Z,Y,X", value_parser = spacing)]

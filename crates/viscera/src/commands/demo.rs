@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use viscera_evaluate::{EvaluateOptions, Evaluation};
 use viscera_image::phantom::{FieldOfView, PhantomConfig};
 use viscera_io::InputCase;
-use viscera_pipeline::{JobOptions, Manifest, Outputs, PhantomSet, SegmentOptions, Segmenter, segment_case};
+use viscera_pipeline::{Cohort, JobOptions, Manifest, Outputs, PhantomSet, SegmentOptions, Segmenter, segment_case};
 
 /// A spacing at which a phantom is made and segmented in seconds.
 const SPACING: [f64; 3] = [2.5, 1.25, 1.25];
@@ -30,12 +30,17 @@ pub(super) fn run(args: &DemoArgs, printer: &Printer) -> anyhow::Result<Outcome>
         field_of_view: Some(FieldOfView::Abdomen),
         ..PhantomConfig::default()
     };
-    let set = PhantomSet::create(&args.out.join("phantom"), 1, args.seed, config)?;
+    let set = PhantomSet::create(&args.out.join("phantom"), Cohort::plain(1, args.seed, config))?;
+    let (phantom, truth) = match set.cases() {
+        [case] => (case, set.labels(case)),
+        _ => anyhow::bail!("one phantom was to be made"),
+    };
+    let truth = truth.ok_or_else(|| anyhow::anyhow!("the phantom has no label map"))?;
     printer.note("making a phantom: a synthetic abdominal CT with known organs");
-    set.make(0)?;
+    set.make(phantom)?;
     let case = InputCase {
-        name: set.name(0),
-        path: set.image(0),
+        name: phantom.name.clone(),
+        path: set.image(phantom),
     };
     printer.note("segmenting it with the default model");
     let options = JobOptions {
@@ -60,7 +65,7 @@ pub(super) fn run(args: &DemoArgs, printer: &Printer) -> anyhow::Result<Outcome>
         classes: Some(classes),
         ..EvaluateOptions::default()
     };
-    let scores = viscera_evaluate::evaluate(&set.labels(0), &result, &scoring, |_, _| ())?;
+    let scores = viscera_evaluate::evaluate(&truth, &result, &scoring, |_, _| ())?;
     evaluate::table(&scores, printer);
     let run = Run {
         phantom: case.path,

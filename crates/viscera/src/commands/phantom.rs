@@ -2,11 +2,11 @@
 
 use crate::args::PhantomArgs;
 use crate::exit::Outcome;
-use crate::printer::Printer;
+use crate::printer::{Printer, Side};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use viscera_image::phantom::PhantomConfig;
-use viscera_pipeline::{PhantomSet, phantom_config};
+use viscera_pipeline::{Cohort, PhantomSet, Use, phantom_config};
 
 /// The result of a run, for programs.
 #[derive(Serialize)]
@@ -17,6 +17,48 @@ struct Run {
 }
 
 pub(super) fn run(args: PhantomArgs, printer: &Printer) -> anyhow::Result<Outcome> {
+    let set = PhantomSet::create(&args.out, cohort(&args)?)?;
+    let mut made = 0;
+    let bar = printer.bar(set.cases().len());
+    // One after the other: a phantom is painted by all cores.
+    for case in set.cases() {
+        bar.set_message(case.name.clone());
+        made += usize::from(set.make(case)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let run = Run {
+        folder: args.out,
+        made,
+        already_there: set.cases().len() - made,
+    };
+    if printer.is_json() {
+        printer.value(&run)?;
+    }
+    if !set.cohort().is_plain() {
+        table(set.cohort(), printer);
+    }
+    printer.line(format!(
+        "{} made, {} already there: {}",
+        run.made,
+        run.already_there,
+        run.folder.display()
+    ));
+    Ok(Outcome::Done)
+}
+
+/// The cohort that was asked for: by file, by name, or a plain one of the other arguments.
+fn cohort(args: &PhantomArgs) -> anyhow::Result<Cohort> {
+    if let Some(name) = &args.cohort {
+        let path = Path::new(name);
+        let cohort = if path.is_file() {
+            Cohort::load(path)?
+        } else {
+            Cohort::builtin(name)?
+        };
+        let seed = args.seed.unwrap_or(cohort.seed);
+        return Ok(Cohort { seed, ..cohort });
+    }
     let given = args
         .config
         .as_deref()
@@ -28,29 +70,20 @@ pub(super) fn run(args: PhantomArgs, printer: &Printer) -> anyhow::Result<Outcom
         shape: args.shape.or(given.shape),
         ..given
     };
-    let set = PhantomSet::create(&args.out, args.cases, args.seed, config)?;
-    let mut made = 0;
-    let bar = printer.bar(args.cases);
-    // One after the other: a phantom is painted by all cores.
-    for number in 0..args.cases {
-        bar.set_message(set.name(number));
-        made += usize::from(set.make(number)?);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    let run = Run {
-        folder: args.out,
-        made,
-        already_there: args.cases - made,
+    Ok(Cohort::plain(args.cases, args.seed.unwrap_or(1), config))
+}
+
+/// Cases of each centre by use.
+fn table(cohort: &Cohort, printer: &Printer) {
+    let head = ["centre".to_owned()].into_iter();
+    let head = head.chain(Use::ALL.map(|usage| usage.name().to_owned()));
+    let row = |centre: &viscera_pipeline::Centre| {
+        let counts = Use::ALL.map(|usage| centre.count(usage).to_string());
+        [centre.name.clone()].into_iter().chain(counts).collect()
     };
-    if printer.is_json() {
-        printer.value(&run)?;
-    }
-    printer.line(format!(
-        "{} made, {} already there: {}",
-        run.made,
-        run.already_there,
-        run.folder.display()
-    ));
-    Ok(Outcome::Done)
+    let rows: Vec<Vec<String>> = std::iter::once(head.collect())
+        .chain(cohort.centres.iter().map(row))
+        .collect();
+    let right = Side::Right;
+    printer.table(&[Side::Left, right, right, right, right], &rows);
 }

@@ -1,0 +1,86 @@
+//! `viscera phantom --cohort` as its users meet it, and that training's own checks are content with what it makes.
+
+use assert_cmd::Command;
+use std::path::Path;
+use std::process::Output;
+
+fn viscera(arguments: &[&str]) -> Output {
+    Command::cargo_bin("viscera").unwrap().args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_built_in_cohort_is_made_once_and_holds_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("set");
+    let arguments = ["phantom", "--cohort", "mini", "-o", text(&out)];
+    let output = viscera(&arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(said.contains("10 made, 0 already there"), "{said}");
+    let row = |name: &str| -> Vec<String> {
+        let line = said
+            .lines()
+            .find(|line| line.trim_start().starts_with(name))
+            .unwrap_or_default();
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(row("centre"), ["centre", "labelled", "partial", "unlabelled", "test"]);
+    assert_eq!(row("birch"), ["birch", "0", "3", "1", "0"]);
+    assert!(stdout(&viscera(&arguments)).contains("0 made, 10 already there"));
+
+    #[cfg(feature = "train")]
+    {
+        let check = viscera(&["data", "check", text(&out), "--json"]);
+        assert_eq!(check.status.code(), Some(0), "{}{}", stdout(&check), stderr(&check));
+        let report: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+        assert_eq!(report["cases"], 8);
+        assert_eq!(
+            (&report["annotated"]["liver"], &report["annotated"]["spleen"]),
+            (&4.into(), &2.into())
+        );
+        assert!(report["findings"].as_array().unwrap().is_empty(), "{report}");
+        let split = viscera(&["data", "split", text(&out), "--by-centre", "--folds", "2"]);
+        assert!(split.status.success(), "{}", stderr(&split));
+        let folds: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(out.join("splits.json")).unwrap()).unwrap();
+        for fold in folds.as_array().unwrap() {
+            let centres = |part: &str| -> Vec<String> {
+                let names = fold[part].as_array().unwrap().iter();
+                names.map(|n| n.as_str().unwrap()[..3].to_owned()).collect()
+            };
+            assert!(centres("val").iter().all(|centre| !centres("train").contains(centre)));
+        }
+    }
+
+    let other = viscera(&["phantom", "--cohort", "mini", "--seed", "2", "-o", text(&out)]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(stderr(&other).contains("another cohort"), "{}", stderr(&other));
+}
+
+#[test]
+fn what_is_wrong_with_a_cohort_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("c.toml"), dir.path().join("set"));
+    std::fs::write(&file, "seed = 1\n[[centre]]\nname = \"a\"\nlabeled = 1\n").unwrap();
+    let unknown = viscera(&["phantom", "--cohort", text(&file), "-o", text(&out)]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("labeled"), "{}", stderr(&unknown));
+    let nowhere = viscera(&["phantom", "--cohort", "maxi", "-o", text(&out)]);
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(stderr(&nowhere).contains("mini"), "{}", stderr(&nowhere));
+    let both = viscera(&["phantom", "--cohort", "mini", "--cases", "3", "-o", text(&out)]);
+    assert_eq!(both.status.code(), Some(2));
+    assert!(!out.exists());
+}
