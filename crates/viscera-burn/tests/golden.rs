@@ -22,5 +22,5 @@ fn networks_equal_pytorch() {
 
 #[test]
 fn trained_networks_equal_pytorch() {
-    suite::check_trained(&make, None);
+    suite::trained::check_trained(&make, None);
 }

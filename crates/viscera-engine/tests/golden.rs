@@ -25,5 +25,5 @@ fn trained_networks_equal_pytorch_and_keep_their_classes_in_bf16() {
     let bf16 = |graph: &Graph, weights: &Weights| -> Box<dyn Executor> {
         Box::new(Engine::with_options(graph, weights, Precision::Bf16.into()).unwrap())
     };
-    suite::check_trained(&make, Some(&bf16));
+    suite::trained::check_trained(&make, Some(&bf16));
 }
