@@ -19,8 +19,3 @@ fn operations_equal_pytorch() {
 fn networks_equal_pytorch() {
     suite::check_networks(&make);
 }
-
-#[test]
-fn trained_networks_equal_pytorch() {
-    suite::trained::check_trained(&make, None);
-}

@@ -2,6 +2,8 @@
 
 #[path = "../../../fixtures/golden_suite.rs"]
 mod suite;
+#[path = "../../../fixtures/golden_trained.rs"]
+mod trained;
 
 use viscera_engine::{Engine, Precision};
 use viscera_net::{Executor, Graph, Weights};
@@ -25,5 +27,5 @@ fn trained_networks_equal_pytorch_and_keep_their_classes_in_bf16() {
     let bf16 = |graph: &Graph, weights: &Weights| -> Box<dyn Executor> {
         Box::new(Engine::with_options(graph, weights, Precision::Bf16.into()).unwrap())
     };
-    suite::trained::check_trained(&make, Some(&bf16));
+    trained::check_trained(&make, &bf16);
 }
