@@ -15,6 +15,16 @@ pub struct LabelEntry {
     pub rgb: [u8; 3],
 }
 
+impl LabelEntry {
+    /// Whether the class lies inside organs rather than beside them: a tumour, lesion, metastasis or cyst, by its name.
+    #[must_use]
+    pub fn is_lesion(&self) -> bool {
+        let words = ["tumour", "tumor", "lesion", "cancer", "metasta", "cyst"];
+        let name = self.name.to_lowercase();
+        words.iter().any(|word| name.contains(word))
+    }
+}
+
 /// The classes of a label map, in rising order of id. Ids and names are unique.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawTable", into = "RawTable")]
@@ -215,6 +225,8 @@ mod tests {
     #[test]
     fn flare_ids_follow_the_challenge() {
         let table = LabelTable::flare14();
+        let lesions = table.entries().iter().filter(|e| e.is_lesion()).map(|e| e.id);
+        assert_eq!(lesions.collect::<Vec<_>>(), [14]);
         for (id, name) in [
             (1, "liver"),
             (2, "kidney_right"),

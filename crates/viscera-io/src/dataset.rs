@@ -3,15 +3,15 @@
 //!
 //! A raw folder is one with `dataset.json`, images `imagesTr/CASE_0000.nii.gz`, label maps `labelsTr/CASE.nii.gz`, and
 //! the like with `Ts` for tests. `annotations.json` beside it is ours:
-//! `{"default": ["liver", …] or "all", "cases": {"CASE": ["spleen"] or "all" or []}, "pseudo": ["CASE", …]}`, the last for
-//! label maps that a network made. Without it, every case annotates all.
+//! `{"default": ["liver", …] or "all", "cases": {"CASE": ["spleen"] or "all" or []}, "pseudo": {"CASE": ["liver"]}}`, the
+//! last for those of them that a network annotated. Without it, every case annotates all.
 
 use crate::layout::{self, Listed};
 use crate::{DatasetFault, IoError, write_json};
 use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use viscera_image::{AnnotatedClasses, LabelEntry, LabelTable};
 
@@ -195,9 +195,9 @@ pub struct Annotations {
     /// The hospital, scanner or study that a case comes from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub centres: BTreeMap<String, String>,
-    /// Cases whose label maps a network made, or completed.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub pseudo: BTreeSet<String>,
+    /// By case, the classes that a network annotated rather than a person.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pseudo: BTreeMap<String, Classes>,
 }
 
 fn all_classes() -> Classes {
@@ -211,7 +211,7 @@ impl Default for Annotations {
             default: Classes::All,
             cases: BTreeMap::new(),
             centres: BTreeMap::new(),
-            pseudo: BTreeSet::new(),
+            pseudo: BTreeMap::new(),
         }
     }
 }
@@ -227,8 +227,8 @@ pub struct Case {
     pub labels: Option<PathBuf>,
     /// The classes that the label map annotates.
     pub annotated: AnnotatedClasses,
-    /// Whether a network made the label map.
-    pub pseudo: bool,
+    /// Those of them that a network annotated rather than a person.
+    pub pseudo: AnnotatedClasses,
     /// The hospital, scanner or study that it comes from, where that is known.
     pub centre: Option<String>,
 }
@@ -288,7 +288,7 @@ impl Dataset {
             .cases
             .keys()
             .chain(annotations.centres.keys())
-            .chain(&annotations.pseudo);
+            .chain(annotations.pseudo.keys());
         match listed.find(|case| !known.contains(case)) {
             Some(case) => Err(fault(root, DatasetFault::UnknownCase { case: case.clone() })),
             None => Ok(dataset),
@@ -322,7 +322,12 @@ impl Dataset {
             undeclared: false,
         };
         // Every name must be known, used or not.
-        let listed = dataset.annotations.cases.values().chain([&dataset.annotations.default]);
+        let notes = &dataset.annotations;
+        let listed = notes
+            .cases
+            .values()
+            .chain(notes.pseudo.values())
+            .chain([&notes.default]);
         listed
             .map(|classes| dataset.ids(classes))
             .collect::<Result<Vec<_>, _>>()?;
@@ -389,14 +394,15 @@ impl Dataset {
         if labels.is_none() && !annotated.is_empty() && split == Split::Train {
             return Err(fault(&self.root, DatasetFault::NoLabelMap { case: name }));
         }
+        let annotated = if labels.is_some() {
+            annotated
+        } else {
+            AnnotatedClasses::none()
+        };
         Ok(Case {
             image: self.image_path(split, &name),
-            annotated: if labels.is_some() {
-                annotated
-            } else {
-                AnnotatedClasses::none()
-            },
-            pseudo: self.annotations.pseudo.contains(&name),
+            pseudo: self.pseudo(&name, annotated)?,
+            annotated,
             centre: self.annotations.centres.get(&name).cloned(),
             labels,
             name,
@@ -418,9 +424,16 @@ impl Dataset {
             image: listed.image.clone(),
             annotated,
             labels,
-            pseudo: notes.pseudo.contains(name),
+            pseudo: self.pseudo(name, annotated)?,
             centre: listed.centre.clone().or_else(|| notes.centres.get(name).cloned()),
         })
+    }
+
+    /// Those of a case's classes that a network annotated.
+    fn pseudo(&self, case: &str, annotated: AnnotatedClasses) -> Result<AnnotatedClasses, IoError> {
+        let said = self.annotations.pseudo.get(case).map(|classes| self.ids(classes));
+        let said = said.transpose()?.unwrap_or_default();
+        Ok(said.iter().filter(|&id| annotated.contains(id)).collect())
     }
 
     /// Annotations by what is there: every case annotates the classes that occur in its label map. A class that a scan

@@ -3,8 +3,9 @@
 use crate::recipe::Crop;
 use viscera_image::{Box3, Intensity, Volume, bounding_box_in};
 
-/// The box within `region` that the rule leaves; `region` itself where the rule finds nothing.
-pub(crate) fn cropped<T: Intensity>(scan: &Volume<T>, region: &Box3, rule: Option<Crop>) -> Box3 {
+/// The box within `region` that a stage's crop rule leaves; `region` itself where the rule finds nothing, or there is none.
+#[must_use]
+pub fn cropped<T: Intensity>(scan: &Volume<T>, region: &Box3, rule: Option<Crop>) -> Box3 {
     let middle = |count: f64| {
         let [start, end] = [region.start[0], region.end[0]];
         let count = (count.round().max(1.0) as usize).min(end - start);

@@ -37,21 +37,63 @@ impl From<PipelineError> for Failed {
     }
 }
 
+/// A network that gives logits: one output, on its input's grid.
+pub trait Infer {
+    /// Runs it on `[n, c, z, y, x]`.
+    ///
+    /// # Errors
+    /// When the input does not fit.
+    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, NetError>;
+
+    /// Runs it and hands its output on in slabs of at most `height` slices, with the place of their first; whoever cannot
+    /// hands it on whole.
+    ///
+    /// # Errors
+    /// When the input does not fit; the first error of `read`, which ends the reading.
+    fn run_in_slabs<E: From<NetError>>(
+        &self,
+        input: &Tensor,
+        height: usize,
+        read: &mut dyn FnMut(usize, Tensor) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let _ = height;
+        self.run(input)?
+            .into_iter()
+            .take(1)
+            .try_for_each(|output| read(0, output))
+    }
+}
+
+impl Infer for Engine {
+    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
+        Self::run(self, input)
+    }
+
+    fn run_in_slabs<E: From<NetError>>(
+        &self,
+        input: &Tensor,
+        height: usize,
+        read: &mut dyn FnMut(usize, Tensor) -> Result<(), E>,
+    ) -> Result<(), E> {
+        Self::run_in_slabs(self, input, height, read)
+    }
+}
+
 /// A stage's networks, ready to run.
-#[derive(Debug, Clone, Copy)]
-pub struct Predictor<'a> {
+#[derive(Debug)]
+pub struct Predictor<'a, N> {
     stage: &'a Stage,
-    engines: &'a [Engine],
+    networks: &'a [N],
 }
 
 /// Who reads slabs as they come, in rising order of z, without gaps.
 pub type Reader<'r> = &'r mut dyn FnMut(&Slab<'_>) -> Result<(), PipelineError>;
 
-impl<'a> Predictor<'a> {
-    /// The networks of a stage, one engine per fold. Their output has the input's grid.
+impl<'a, N: Infer> Predictor<'a, N> {
+    /// The networks of a stage, one per fold.
     #[must_use]
-    pub fn new(stage: &'a Stage, engines: &'a [Engine]) -> Self {
-        Self { stage, engines }
+    pub fn new(stage: &'a Stage, networks: &'a [N]) -> Self {
+        Self { stage, networks }
     }
 
     /// Runs them on `[1, c, z, y, x]` input and hands logits (or probabilities, where the recipe averages these) to
@@ -60,8 +102,8 @@ impl<'a> Predictor<'a> {
     /// # Errors
     /// [`PipelineError::Network`] when the engine fails or an output does not have the input's grid; those of `read`.
     pub fn run(&self, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
-        match (self.stage.inference.window, self.engines) {
-            (None, [engine]) if self.stage.inference.mirror.is_empty() => self.stream(engine, input, read),
+        match (self.stage.inference.window, self.networks) {
+            (None, [network]) if self.stage.inference.mirror.is_empty() => self.stream(network, input, read),
             (None, _) => {
                 let mut all = self.patch(input)?;
                 let floor = self.floor();
@@ -75,7 +117,7 @@ impl<'a> Predictor<'a> {
     }
 
     /// One run over the whole volume; its output comes in slabs and never exists as a whole.
-    fn stream(&self, engine: &Engine, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
+    fn stream(&self, network: &N, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
         let [_, _, nz, ny, nx] = input.shape();
         let floor = self.floor();
         let mut next = 0;
@@ -93,7 +135,7 @@ impl<'a> Predictor<'a> {
             read(&slab.ok_or_else(|| self.off_grid(input))?)?;
             Ok(())
         };
-        engine
+        network
             .run_in_slabs(input, SLAB, &mut each)
             .map_err(|failed| match failed {
                 Failed::Network(e) => network_error(self.stage, e),
@@ -119,12 +161,12 @@ impl<'a> Predictor<'a> {
     fn patch(&self, input: &Tensor) -> Result<Tensor, PipelineError> {
         let mut sum: Option<Tensor> = None;
         let mirrors = mirrors(&self.stage.inference.mirror);
-        for engine in self.engines {
+        for network in self.networks {
             for &flip in &mirrors {
                 let output = if flip == [false; 3] {
-                    self.once(engine, input)?
+                    self.once(network, input)?
                 } else {
-                    flipped(&self.once(engine, &flipped(input, flip))?, flip)
+                    flipped(&self.once(network, &flipped(input, flip))?, flip)
                 };
                 match &mut sum {
                     None => sum = Some(output),
@@ -133,7 +175,7 @@ impl<'a> Predictor<'a> {
             }
         }
         let mut sum = sum.ok_or_else(|| self.fails("there is no network"))?;
-        let runs = self.engines.len() * mirrors.len();
+        let runs = self.networks.len() * mirrors.len();
         if runs > 1 {
             let share = 1.0 / runs as f32;
             sum.data_mut().par_iter_mut().for_each(|v| *v *= share);
@@ -141,8 +183,8 @@ impl<'a> Predictor<'a> {
         Ok(sum)
     }
 
-    fn once(&self, engine: &Engine, input: &Tensor) -> Result<Tensor, PipelineError> {
-        let outputs = engine.run(input).map_err(|e| network_error(self.stage, e))?;
+    fn once(&self, network: &N, input: &Tensor) -> Result<Tensor, PipelineError> {
+        let outputs = network.run(input).map_err(|e| network_error(self.stage, e))?;
         let grid = input.spatial();
         let mut output = outputs
             .into_iter()

@@ -6,7 +6,7 @@ use crate::decide::Decision;
 use crate::localise::Localised;
 use crate::plausibility::look_over;
 use crate::postprocess::{Removed, clean};
-use crate::predict::{Predictor, Reader};
+use crate::predict::{Infer, Predictor, Reader};
 use crate::prepare::{NetworkInput, Oriented, network_error};
 use crate::probability::{Gathered, ProbabilityKind, ProbabilityMap};
 use crate::recipe::{Axis, Modality, Restore, Role, Stage, subset};
@@ -433,41 +433,74 @@ impl Ready {
         wanted: Option<ProbabilityKind>,
         told: &dyn Fn(&Slab<'_>),
     ) -> Result<Found, PipelineError> {
-        let decision = Decision::new(&self.stage.inference, &self.classes);
-        let mut meter = ConfidenceMeter::new(&self.stage.inference, &decision);
-        let shape = input.geometry.shape;
-        let tables = input.grid.back(&self.stage, shape)?;
-        let enlarger = Enlarger::new(&tables, &decision);
-        let mut enlarger = enlarger.with_probabilities(wanted, Kind::of(&self.stage.inference));
-        // Where labels are enlarged instead of logits, these are enlarged for their probabilities alone.
-        let by_labels = self.stage.inference.restore == Restore::Labels;
-        let mut small = Vec::new();
-        let mut restore_seconds = 0.0;
-        self.predict(tensor, &mut |slab| {
-            let begin = Instant::now();
-            meter.push(slab);
-            if by_labels {
-                small.extend(decision.slab_labels(slab));
-            }
-            if !by_labels || wanted.is_some() {
-                enlarger.push(slab);
-            }
-            restore_seconds += begin.elapsed().as_secs_f64();
-            told(slab);
-            Ok(())
-        })?;
-        let (mut labels, maps) = enlarger.finish_with_probabilities();
-        if by_labels {
-            labels = picked(&small, input.grid.shape, &input.grid.nearest(shape)?);
-        }
-        let volume = |values| Volume::new(input.geometry.clone(), values);
-        Ok(Found {
-            labels: volume(labels)?,
-            confidence: meter.finish(),
-            probabilities: maps.into_iter().map(volume).collect::<Result<_, _>>()?,
-            restore_seconds,
+        restored((&self.stage, &self.classes), input, wanted, &mut |read| {
+            self.predict(tensor, &mut |slab| {
+                read(slab)?;
+                told(slab);
+                Ok(())
+            })
         })
     }
+}
+
+/// The labels that a stage's networks find in an input, at the resolution of the scan that it was made of, over the part
+/// that it shows. Nothing is cleaned up.
+///
+/// # Errors
+/// [`PipelineError::Network`] when a network fails; [`PipelineError::Image`] when memory is short.
+pub fn stage_labels<N: Infer>(
+    stage: &Stage,
+    classes: &LabelTable,
+    networks: &[N],
+    input: &NetworkInput,
+) -> Result<LabelMap, PipelineError> {
+    let predictor = Predictor::new(stage, networks);
+    let found = restored((stage, classes), input, None, &mut |read| {
+        predictor.run(&input.tensor, read)
+    })?;
+    Ok(found.labels)
+}
+
+/// Brings what `predict` hands on to the resolution of the scan.
+fn restored(
+    (stage, classes): (&Stage, &LabelTable),
+    input: &NetworkInput,
+    wanted: Option<ProbabilityKind>,
+    predict: &mut dyn FnMut(Reader<'_>) -> Result<(), PipelineError>,
+) -> Result<Found, PipelineError> {
+    let decision = Decision::new(&stage.inference, classes);
+    let mut meter = ConfidenceMeter::new(&stage.inference, &decision);
+    let shape = input.geometry.shape;
+    let tables = input.grid.back(stage, shape)?;
+    let enlarger = Enlarger::new(&tables, &decision);
+    let mut enlarger = enlarger.with_probabilities(wanted, Kind::of(&stage.inference));
+    // Where labels are enlarged instead of logits, these are enlarged for their probabilities alone.
+    let by_labels = stage.inference.restore == Restore::Labels;
+    let mut small = Vec::new();
+    let mut restore_seconds = 0.0;
+    predict(&mut |slab| {
+        let begin = Instant::now();
+        meter.push(slab);
+        if by_labels {
+            small.extend(decision.slab_labels(slab));
+        }
+        if !by_labels || wanted.is_some() {
+            enlarger.push(slab);
+        }
+        restore_seconds += begin.elapsed().as_secs_f64();
+        Ok(())
+    })?;
+    let (mut labels, maps) = enlarger.finish_with_probabilities();
+    if by_labels {
+        labels = picked(&small, input.grid.shape, &input.grid.nearest(shape)?);
+    }
+    let volume = |values| Volume::new(input.geometry.clone(), values);
+    Ok(Found {
+        labels: volume(labels)?,
+        confidence: meter.finish(),
+        probabilities: maps.into_iter().map(volume).collect::<Result<_, _>>()?,
+        restore_seconds,
+    })
 }
 
 /// Labels of a grid at some positions of each axis.

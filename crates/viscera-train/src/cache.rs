@@ -1,42 +1,64 @@
-//! Cases as they are held in memory while training: RAS+, at a working spacing, HU as i16.
+//! Cases as training reads them: RAS+, at a working spacing, HU as i16, label ids of the recipe.
 //!
-//! Reorientation is exact; resampling keeps the first and last voxel centres (align-corners), so that the extent over
-//! which inference spreads its grid is the same here. An axis is never made finer than it was. Read cases are kept on
-//! disk, one safetensors file each, and read back while the files they came from, and the settings, are unchanged.
+//! Reorientation is exact; resampling keeps the first and last voxel centres (align-corners). An axis is never made finer
+//! than it was. Prepared cases are safetensors files, one each, which are mapped into memory: only what a sample touches is
+//! read, so a data set may be larger than memory. They stay as long as the files that they came from, and the settings, do
+//! not change.
 
 use crate::TrainError;
 use crate::data::same_grid;
-use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use viscera_image::{AnnotatedClasses, AxisMap, Convention, Geometry, Intensity, LabelMap, LabelTable, Volume};
 use viscera_image::{resample_linear, resample_nearest};
-use viscera_io::{Image, ReadOptions, atomic_write, read_image, read_label_map};
-use viscera_pipeline::recipe::Stream;
+use viscera_io::{Image, MappedFile, ReadOptions, atomic_write, read_image, read_label_map};
 
 /// A case ready for sampling.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct CachedCase {
     /// Its name.
     pub name: String,
-    /// HU in RAS+.
-    pub image: Volume<i16>,
-    /// Label ids on the same grid; ids that the recipe does not have are gone.
-    pub labels: LabelMap,
-    /// The classes that it annotates, of those that the recipe has.
+    /// The classes that are annotated, of those that the recipe has.
     pub annotated: AnnotatedClasses,
-    /// Where its labels come from.
-    pub stream: Stream,
-    /// For each z the lowest and highest y and x of annotated labels: `[y, y, x, x]`.
-    slices: Vec<Option<[usize; 4]>>,
+    /// Those of them that a network annotated.
+    pub pseudo: AnnotatedClasses,
+    geometry: Geometry,
+    voxels: Voxels,
+}
+
+/// The voxels of a case, all on one grid: HU; label ids, without those that the recipe does not have; and, where there are
+/// lesions, the labels in which each belongs to the organ around it.
+#[derive(Debug)]
+enum Voxels {
+    Owned {
+        hu: Vec<i16>,
+        labels: Vec<u8>,
+        organs: Option<Vec<u8>>,
+    },
+    Mapped {
+        file: MappedFile,
+        hu: Range<usize>,
+        labels: Range<usize>,
+        organs: Option<Range<usize>>,
+    },
+}
+
+/// How cases are prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CaseGrid {
+    /// Least spacing in mm.
+    pub spacing_mm: f64,
+    /// Order of axes: axis `a` of the case is axis `axes[a]` of `[z, y, x]` in RAS+.
+    pub axes: [usize; 3],
 }
 
 impl CachedCase {
-    /// Prepares a case: reorients, resamples, and settles labels of classes that the recipe does not have: each such
-    /// region (a tumour) becomes part of the organ that it touches, else background.
+    /// Prepares a case: reorients and resamples it. Voxels of classes that the recipe does not have become background, or
+    /// part of the organ around them where they are lesions ([`viscera_image::LabelEntry::is_lesion`]).
     ///
     /// # Errors
     /// [`TrainError::Case`] when the grids of image and labels differ, or a label has an id that `known` (the data
@@ -45,139 +67,166 @@ impl CachedCase {
         name: &str,
         image: &Volume<T>,
         labels: &LabelMap,
-        annotated: AnnotatedClasses,
-        known: &LabelTable,
-        wanted: &LabelTable,
-        spacing_mm: f64,
+        [annotated, pseudo]: [AnnotatedClasses; 2],
+        [known, wanted]: [&LabelTable; 2],
+        grid: CaseGrid,
     ) -> Result<Self, TrainError> {
-        let bad = |reason: String| TrainError::Case {
-            case: name.to_owned(),
-            reason,
-        };
         same_grid(name, image.geometry(), labels)?;
         let mut found = [false; 256];
         labels.data().iter().for_each(|&l| found[usize::from(l)] = true);
         if let Some(id) = (1..=u8::MAX).find(|&id| found[usize::from(id)] && known.by_id(id).is_none()) {
-            return Err(bad(format!("label id {id} is not in dataset.json")));
+            return Err(TrainError::Case {
+                case: name.to_owned(),
+                reason: format!("label id {id} is not in dataset.json"),
+            });
         }
-        let map = AxisMap::to_ras(image.geometry());
+        let map = AxisMap::to_ras(image.geometry()).then(AxisMap::new(grid.axes, [false; 3])?);
         let (image, mut labels) = (map.apply(image), map.apply(labels));
-        if (1..=u8::MAX).any(|id| found[usize::from(id)] && wanted.by_id(id).is_none()) {
-            settle(&mut labels, wanted);
+        let lesion = |id: u8| known.by_id(id).is_some_and(viscera_image::LabelEntry::is_lesion);
+        let (has, lesions): (Vec<bool>, Vec<bool>) = (0..=u8::MAX)
+            .map(|id| (wanted.by_id(id).is_some(), found[usize::from(id)] && lesion(id)))
+            .unzip();
+        for label in labels.data_mut() {
+            let at = usize::from(*label);
+            if !(has[at] || lesions[at]) {
+                *label = 0;
+            }
         }
-        let shape = working_shape(image.geometry(), spacing_mm);
+        let mut organs = None;
+        if lesions.contains(&true) {
+            let mut settled = labels.clone();
+            settle(&mut settled, &lesions);
+            for (label, &organ) in labels.data_mut().iter_mut().zip(settled.data()) {
+                if !has[usize::from(*label)] {
+                    *label = organ;
+                }
+            }
+            organs = (labels != settled).then_some(settled);
+        }
+        let shape = working_shape(image.geometry(), grid.spacing_mm);
         let image = resample_linear(&image, shape, Convention::AlignCorners)?;
         let image = image.map(|v| v.round().clamp(-32768.0, 32767.0) as i16);
-        let (_, labels) = resample_nearest(&labels, shape, Convention::AlignCorners)?.into_parts();
-        let labels = Volume::new(image.geometry().clone(), labels)?;
-        let annotated: AnnotatedClasses = annotated.iter().filter(|&id| wanted.by_id(id).is_some()).collect();
-        let complete = annotated.len() == wanted.entries().len();
-        Ok(Self::joined(name, image, labels, annotated, complete))
-    }
-
-    /// The same case with labels of which part were made by a network.
-    #[must_use]
-    pub fn with_pseudo_labels(mut self) -> Self {
-        if self.stream != Stream::Unlabelled {
-            self.stream = Stream::Pseudo;
-        }
-        self
-    }
-
-    /// `complete`: it annotates every class of the recipe.
-    fn joined(name: &str, image: Volume<i16>, labels: LabelMap, annotated: AnnotatedClasses, complete: bool) -> Self {
-        let [_, ny, nx] = labels.shape();
-        let inside = |id: u8| id > 0 && annotated.contains(id);
-        let slices = labels
-            .data()
-            .par_chunks(ny * nx)
-            .map(|slice| {
-                let mut found: Option<[usize; 4]> = None;
-                for (y, row) in slice.chunks_exact(nx).enumerate() {
-                    let Some(first) = row.iter().position(|&id| inside(id)) else {
-                        continue;
-                    };
-                    let last = row.iter().rposition(|&id| inside(id)).unwrap_or(first);
-                    let [y0, _, x0, x1] = found.unwrap_or([y, y, first, last]);
-                    found = Some([y0, y, x0.min(first), x1.max(last)]);
-                }
-                found
-            })
-            .collect();
-        Self {
+        let smaller = |labels: &LabelMap| -> Result<Vec<u8>, TrainError> {
+            Ok(resample_nearest(labels, shape, Convention::AlignCorners)?
+                .into_parts()
+                .1)
+        };
+        let of_recipe = |set: AnnotatedClasses| set.iter().filter(|&id| wanted.by_id(id).is_some()).collect();
+        let (labels, organs) = (smaller(&labels)?, organs.as_ref().map(smaller).transpose()?);
+        let (geometry, hu) = image.into_parts();
+        Ok(Self {
             name: name.to_owned(),
-            image,
-            labels,
-            annotated,
-            stream: match complete {
-                true => Stream::Labelled,
-                false if annotated.is_empty() => Stream::Unlabelled,
-                false => Stream::Partial,
-            },
-            slices,
-        }
+            annotated: of_recipe(annotated),
+            pseudo: of_recipe(pseudo),
+            geometry,
+            voxels: Voxels::Owned { hu, labels, organs },
+        })
     }
 
-    /// The extent, in voxel indices along `[z, y, x]`, of annotated labels inside a range; `None` when there are none.
-    ///
-    /// In y and x the extent of whole slices is cut to the range.
-    pub(crate) fn extent(&self, range: [[f64; 2]; 3]) -> Option<[[f64; 2]; 3]> {
-        let mut extent: Option<[[f64; 2]; 3]> = None;
-        for (z, slice) in self.slices.iter().enumerate() {
-            let z = z as f64;
-            let Some([y0, y1, x0, x1]) = slice.filter(|_| z >= range[0][0] && z <= range[0][1]) else {
-                continue;
-            };
-            let here = [[z, z], [y0 as f64, y1 as f64], [x0 as f64, x1 as f64]];
-            let joined = extent.unwrap_or(here);
-            extent = Some(std::array::from_fn(|a| {
-                [joined[a][0].min(here[a][0]), joined[a][1].max(here[a][1])]
-            }));
-        }
-        let cut = extent?;
-        let cut: [[f64; 2]; 3] = std::array::from_fn(|a| [cut[a][0].max(range[a][0]), cut[a][1].min(range[a][1])]);
-        cut.iter().all(|[low, high]| low <= high).then_some(cut)
-    }
-
-    /// Whether any annotated class occurs.
+    /// Its grid.
     #[must_use]
-    pub fn has_foreground(&self) -> bool {
-        self.slices.iter().any(Option::is_some)
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// HU in (z, y, x) order.
+    #[must_use]
+    pub fn hu(&self) -> &[i16] {
+        match &self.voxels {
+            Voxels::Owned { hu, .. } => hu,
+            // Reading made sure that it can be cast.
+            Voxels::Mapped { file, hu, .. } => bytemuck::try_cast_slice(&file[hu.clone()]).unwrap_or_default(),
+        }
+    }
+
+    /// Label ids in (z, y, x) order; with `organs`, lesions belong to the organs around them.
+    #[must_use]
+    pub fn labels(&self, organs: bool) -> &[u8] {
+        match &self.voxels {
+            Voxels::Owned {
+                organs: Some(settled), ..
+            } if organs => settled,
+            Voxels::Owned { labels, .. } => labels,
+            Voxels::Mapped {
+                file,
+                organs: Some(settled),
+                ..
+            } if organs => &file[settled.clone()],
+            Voxels::Mapped { file, labels, .. } => &file[labels.clone()],
+        }
+    }
+
+    /// The image, copied.
+    ///
+    /// # Errors
+    /// [`TrainError::Image`] when memory is short.
+    pub fn image(&self) -> Result<Volume<i16>, TrainError> {
+        Ok(Volume::new(self.geometry.clone(), self.hu().to_vec())?)
     }
 
     fn to_bytes(&self, source: &Source) -> Result<Vec<u8>, String> {
-        let hu: Vec<u8> = self.image.data().iter().flat_map(|v| v.to_le_bytes()).collect();
-        let shape = self.image.shape().to_vec();
+        let hu: Vec<u8> = self.hu().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let shape = self.geometry.shape.to_vec();
         let view = |dtype, data| TensorView::new(dtype, shape.clone(), data).map_err(|e| e.to_string());
-        let tensors = [
+        let mut tensors = vec![
             ("hu", view(Dtype::I16, &hu)?),
-            ("labels", view(Dtype::U8, self.labels.data())?),
+            ("labels", view(Dtype::U8, self.labels(false))?),
         ];
+        if let Voxels::Owned {
+            organs: Some(organs), ..
+        } = &self.voxels
+        {
+            tensors.push(("organs", view(Dtype::U8, organs)?));
+        }
         let header = Header {
             source: source.clone(),
-            geometry: self.image.geometry().clone(),
-            annotated: self.annotated.iter().collect(),
+            geometry: self.geometry.clone(),
         };
         let header = serde_json::to_string(&header).map_err(|e| e.to_string())?;
         let metadata = HashMap::from([("viscera.case".to_owned(), header)]);
         safetensors::serialize(tensors, Some(metadata)).map_err(|e| e.to_string())
     }
 
-    /// `None` for bytes that are not a case of that source.
-    fn from_bytes(name: &str, bytes: &[u8], source: &Source) -> Option<Self> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
+    /// `None` for a file that is not a case of that source.
+    fn map(name: &str, path: &Path, source: &Source) -> Option<Self> {
+        let file = MappedFile::open(path).ok()?;
+        let (_, metadata) = SafeTensors::read_metadata(&file).ok()?;
         let header: Header = serde_json::from_str(metadata.metadata().as_ref()?.get("viscera.case")?).ok()?;
         if header.source != *source {
             return None;
         }
-        let file = SafeTensors::deserialize(bytes).ok()?;
-        let (hu, labels) = (file.tensor("hu").ok()?, file.tensor("labels").ok()?);
-        let hu = hu.data().as_chunks().0.iter().map(|b| i16::from_le_bytes(*b)).collect();
-        let image = Volume::new(header.geometry.clone(), hu).ok()?;
-        let labels = Volume::new(header.geometry, labels.data().to_vec()).ok()?;
-        let complete = header.annotated.len() == source.classes.len();
-        let annotated = header.annotated.into_iter().collect();
-        Some(Self::joined(name, image, labels, annotated, complete))
+        let tensors = SafeTensors::deserialize(&file).ok()?;
+        let count = header.geometry.len();
+        let start = file.as_ref().as_ptr() as usize;
+        let place = |name: &str, bytes: usize| {
+            let data = tensors.tensor(name).ok()?.data();
+            let from = (data.as_ptr() as usize).checked_sub(start)?;
+            (data.len() == count * bytes).then_some(from..from + data.len())
+        };
+        let (hu, labels, organs) = (place("hu", 2)?, place("labels", 1)?, place("organs", 1));
+        let voxels = if cfg!(target_endian = "little") && bytemuck::try_cast_slice::<u8, i16>(&file[hu.clone()]).is_ok()
+        {
+            Voxels::Mapped {
+                hu,
+                labels,
+                organs,
+                file,
+            }
+        } else {
+            let read = |b: &[u8; 2]| i16::from_le_bytes(*b);
+            Voxels::Owned {
+                hu: file[hu].as_chunks().0.iter().map(read).collect(),
+                labels: file[labels].to_vec(),
+                organs: organs.map(|at| file[at].to_vec()),
+            }
+        };
+        Some(Self {
+            name: name.to_owned(),
+            annotated: source.annotated.iter().copied().collect(),
+            pseudo: source.pseudo.iter().copied().collect(),
+            geometry: header.geometry,
+            voxels,
+        })
     }
 }
 
@@ -190,12 +239,12 @@ fn working_shape(geometry: &Geometry, mm: f64) -> [usize; 3] {
     })
 }
 
-/// Gives voxels of unwanted classes the label of the wanted one that reaches them first, growing from neighbour to
-/// neighbour (6); those that none reaches become background.
-fn settle(labels: &mut LabelMap, wanted: &LabelTable) {
+/// Gives lesions (true for their ids) the label of the organ that reaches them first, growing from neighbour to neighbour
+/// (6); those that none reaches become background.
+fn settle(labels: &mut LabelMap, lesions: &[bool]) {
     let shape = labels.shape();
     let strides = [shape[1] * shape[2], shape[2], 1];
-    let foreign = |id: u8| id > 0 && wanted.by_id(id).is_none();
+    let foreign = |id: u8| lesions[usize::from(id)];
     let data = labels.data_mut();
     let mut open: Vec<usize> = (0..data.len()).filter(|&i| foreign(data[i])).collect();
     while !open.is_empty() {
@@ -223,8 +272,9 @@ fn settle(labels: &mut LabelMap, wanted: &LabelTable) {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Source {
     version: u32,
-    spacing_mm: f64,
+    grid: CaseGrid,
     annotated: Vec<u8>,
+    pseudo: Vec<u8>,
     classes: Vec<u8>,
     /// Length in bytes and time of last change in nanoseconds, of image and labels.
     files: [(u64, u128); 2],
@@ -234,10 +284,9 @@ struct Source {
 struct Header {
     source: Source,
     geometry: Geometry,
-    annotated: Vec<u8>,
 }
 
-/// Reads a case through the cache folder.
+/// Reads a case through the cache folder; with it what was odd in its files, when they are first read.
 ///
 /// # Errors
 /// Those of [`CachedCase::new`] and of the readers.
@@ -245,42 +294,42 @@ pub(crate) fn load(
     case: &viscera_io::Case,
     known: &LabelTable,
     wanted: &LabelTable,
-    spacing_mm: f64,
+    grid: CaseGrid,
     folder: &Path,
-) -> Result<CachedCase, TrainError> {
-    let marked = |cached: CachedCase| {
-        if case.pseudo {
-            cached.with_pseudo_labels()
-        } else {
-            cached
-        }
-    };
+) -> Result<(CachedCase, Vec<String>), TrainError> {
+    let ids = |set: &AnnotatedClasses| set.iter().filter(|&id| wanted.by_id(id).is_some()).collect();
     let source = Source {
-        version: 1,
-        spacing_mm,
-        annotated: case.annotated.iter().collect(),
+        version: 2,
+        grid,
+        annotated: ids(&case.annotated),
+        pseudo: ids(&case.pseudo),
         classes: wanted.entries().iter().map(|e| e.id).collect(),
         files: [stamp(&case.image)?, case.labels.as_deref().map_or(Ok((0, 0)), stamp)?],
     };
-    let path = folder.join(format!("{}@{spacing_mm}mm.safetensors", case.name));
-    if let Ok(bytes) = std::fs::read(&path)
-        && let Some(cached) = CachedCase::from_bytes(&case.name, &bytes, &source)
-    {
-        return Ok(marked(cached));
+    let axes: String = grid.axes.iter().map(usize::to_string).collect();
+    let path = folder.join(format!("{}@{}mm-{axes}.safetensors", case.name, grid.spacing_mm));
+    if let Some(cached) = CachedCase::map(&case.name, &path, &source) {
+        return Ok((cached, Vec::new()));
     }
-    let image = read_image(&case.image, &ReadOptions::default())?.image;
+    let scan = read_image(&case.image, &ReadOptions::default())?;
+    let odd = scan
+        .warnings
+        .iter()
+        .map(|w| format!("case {}: {w}", case.name))
+        .collect();
+    let image = scan.image;
     let labels = match &case.labels {
         Some(path) => read_label_map(path)?,
         None => Volume::filled(image.geometry().clone(), 0u8)?,
     };
-    let (name, annotated) = (&case.name, case.annotated);
+    let (sets, tables) = ([case.annotated, case.pseudo], [known, wanted]);
     let cached = match &image {
-        Image::I16(image) => CachedCase::new(name, image, &labels, annotated, known, wanted, spacing_mm),
-        Image::F32(image) => CachedCase::new(name, image, &labels, annotated, known, wanted, spacing_mm),
+        Image::I16(image) => CachedCase::new(&case.name, image, &labels, sets, tables, grid),
+        Image::F32(image) => CachedCase::new(&case.name, image, &labels, sets, tables, grid),
     }?;
     let bytes = cached.to_bytes(&source).map_err(|e| TrainError::content(&path, e))?;
     atomic_write(&path, |file| file.write_all(&bytes))?;
-    Ok(marked(cached))
+    Ok((CachedCase::map(&case.name, &path, &source).unwrap_or(cached), odd))
 }
 
 fn stamp(path: &Path) -> Result<(u64, u128), TrainError> {

@@ -5,14 +5,15 @@
 //! run's file. A list of folds, as `viscera data split` and nnU-Net write it, is one split per fold.
 
 use crate::data::Fold;
-use crate::{CachedCase, TrainError, cache};
+use crate::{CachedCase, CaseGrid, Progress, TrainError, cache};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use viscera_image::LabelTable;
 use viscera_io::{Case, Dataset, write_json};
 
@@ -104,17 +105,61 @@ impl TrainingData {
         })
     }
 
-    /// Reads, checks and prepares cases, through the cache folder.
+    /// The same with other label maps and annotations for some cases: those of the data set that
+    /// [`crate::pseudo_label`] wrote. Cases that were unlabelled and are not any longer join those to train on.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] when it cannot be read.
+    pub fn relabelled(&self, list: &Path) -> Result<Self, TrainError> {
+        let listed = Dataset::open(list)?.cases(viscera_io::Split::Train)?;
+        let by_name: BTreeMap<&str, &Case> = listed.iter().map(|case| (case.name.as_str(), case)).collect();
+        let newer = |case: &Case| {
+            by_name
+                .get(case.name.as_str())
+                .map_or_else(|| case.clone(), |c| (*c).clone())
+        };
+        let mut set = self.clone();
+        set.train = self.train.iter().map(newer).collect();
+        let (more, unlabelled): (Vec<Case>, Vec<Case>) = self
+            .unlabelled
+            .iter()
+            .map(newer)
+            .partition(|case| !case.annotated.is_empty());
+        set.train.extend(more);
+        set.unlabelled = unlabelled;
+        Ok(set)
+    }
+
+    /// The data set's classes.
+    #[must_use]
+    pub fn known(&self) -> &LabelTable {
+        &self.known
+    }
+
+    /// Reads, checks and prepares cases, through the cache folder; what is odd in their files is told.
     ///
     /// # Errors
     /// The first case (by name) with a fault: unreadable, image and labels on different grids, an unknown label id.
-    pub fn load(&self, cases: &[Case], spacing_mm: f64, cache: &Path) -> Result<Vec<CachedCase>, TrainError> {
-        let loaded: Vec<Result<CachedCase, TrainError>> = cases
+    pub fn load(
+        &self,
+        cases: &[Case],
+        grid: CaseGrid,
+        cache: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Arc<CachedCase>>, TrainError> {
+        let loaded: Vec<Result<_, TrainError>> = cases
             .par_iter()
             .with_max_len(1)
-            .map(|case| cache::load(case, &self.known, &self.wanted, spacing_mm, cache))
+            .map(|case| cache::load(case, &self.known, &self.wanted, grid, cache))
             .collect();
-        loaded.into_iter().collect()
+        loaded
+            .into_iter()
+            .map(|loaded| {
+                let (case, odd) = loaded?;
+                odd.iter().for_each(|text| progress.note(text));
+                Ok(Arc::new(case))
+            })
+            .collect()
     }
 }
 

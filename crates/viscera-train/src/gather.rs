@@ -1,25 +1,24 @@
 //! The one resampling between cache and network: trilinear for HU, nearest for labels, at the same points.
 
+use crate::StageCase;
 use crate::augment::Placement;
 use rayon::prelude::*;
-use viscera_image::{LabelMap, Volume};
 
-/// HU outside the scan.
-const AIR: f32 = -1024.0;
 /// Rounding that still counts as inside, in voxels.
 const SLACK: f64 = 1e-3;
 
-/// Samples an image and its labels (on one grid) on a grid of `size` voxels.
+/// Samples a case's HU, clipped to `clip` before they are interpolated, and its stage's labels on a grid of `size` voxels.
 ///
-/// Points outside what is visible become air without label.
+/// Points outside what is visible become `outside` without label.
 pub(crate) fn gather(
-    image: &Volume<i16>,
-    labels: &LabelMap,
+    case: &StageCase,
     place: &Placement,
     size: [usize; 3],
+    [low_hu, high_hu]: [f32; 2],
+    outside: f32,
 ) -> (Vec<f32>, Vec<u8>) {
     let [_, ny, nx] = size;
-    let shape = image.shape();
+    let shape = case.case.geometry().shape;
     let top = shape.map(|n| (n - 1) as f32);
     let low: [f32; 3] = std::array::from_fn(|a| (place.visible[a][0] - SLACK) as f32);
     let high: [f32; 3] = std::array::from_fn(|a| (place.visible[a][1] + SLACK) as f32);
@@ -27,10 +26,11 @@ pub(crate) fn gather(
     let strides = [shape[1] * shape[2], shape[2], 1];
     let most: [usize; 3] = shape.map(|n| n.saturating_sub(2));
     let next: [usize; 3] = std::array::from_fn(|a| if shape[a] > 1 { strides[a] } else { 0 });
-    let (hu, ids) = (image.data(), labels.data());
+    let (hu, labels) = (case.case.hu(), case.case.labels(case.organs));
+    let value = |i: usize| f32::from(hu[i]).clamp(low_hu, high_hu);
     let step: [f32; 3] = place.steps[2].map(|s| s as f32);
 
-    let mut out = vec![AIR; size.iter().product()];
+    let mut out = vec![outside; size.iter().product()];
     let mut out_labels = vec![0u8; out.len()];
     out.par_chunks_mut(nx)
         .zip(out_labels.par_chunks_mut(nx))
@@ -63,7 +63,7 @@ pub(crate) fn gather(
                 }
                 let corner = at[0] * strides[0] + at[1] * strides[1] + at[2];
                 let pair = |i: usize| {
-                    let (a, b) = (f32::from(hu[i]), f32::from(hu[i + next[2]]));
+                    let (a, b) = (value(i), value(i + next[2]));
                     a + weight[2] * (b - a)
                 };
                 let plane = |i: usize| {
@@ -72,7 +72,7 @@ pub(crate) fn gather(
                 };
                 let (a, b) = (plane(corner), plane(corner + next[0]));
                 *out = a + weight[0] * (b - a);
-                *label = ids[nearest];
+                *label = case.ids[usize::from(labels[nearest])];
             }
         });
     (out, out_labels)

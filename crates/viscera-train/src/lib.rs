@@ -17,12 +17,14 @@ mod optimizer;
 mod plan;
 mod prefetch;
 mod progress;
+mod pseudo;
 mod run;
 mod sample;
 mod trainer;
 mod validate;
+mod view;
 
-pub use cache::CachedCase;
+pub use cache::{CachedCase, CaseGrid};
 pub use data::{
     DataReport, Finding, FindingKind, Fingerprint, Fold, Intensities, SplitBy, check_data, folds, load_folds,
 };
@@ -34,5 +36,7 @@ pub use measure::StepMeasure;
 pub use optimizer::{Optimizer, average, clip_norm};
 pub use plan::{Encoder, Plan, PlanOptions};
 pub use progress::{Progress, StepReport, StepSeconds, ValidationReport};
+pub use pseudo::{PSEUDO_LIST, PseudoLabelOptions, PseudoLabelReport, pseudo_label};
 pub use run::{StageReport, TrainOptions, TrainReport, train};
 pub use sample::{Batch, Sampler};
+pub use view::{StageCase, StageView};

@@ -51,6 +51,7 @@ impl StepMeasure {
             let annotated = vec![classes.iter().copied().collect::<AnnotatedClasses>(); batch];
             let target = Target {
                 labels: &labels,
+                coarser: &[],
                 annotated: &annotated,
                 streams: &vec![Stream::Labelled; batch],
                 classes: &classes,

@@ -1,14 +1,13 @@
 //! Prepares batches ahead of the trainer, on a thread of its own that hands its work to the shared pool.
 
-use crate::{Batch, CachedCase, Sampler, TrainError};
+use crate::{Batch, Sampler, StageCase, TrainError};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Batches in the order of steps.
 pub(crate) struct Feed {
     sampler: Arc<Sampler>,
-    cases: Arc<Vec<CachedCase>>,
-    batch_size: usize,
+    cases: Arc<Vec<StageCase>>,
     /// The next step's number.
     next: u64,
     ahead: Option<Receiver<Result<Batch, TrainError>>>,
@@ -16,17 +15,10 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// Batches from step `next` on; up to `ahead` are prepared early, none for 0. What they hold does not depend on it.
-    pub(crate) fn new(
-        sampler: Sampler,
-        cases: Arc<Vec<CachedCase>>,
-        batch_size: usize,
-        next: u64,
-        ahead: usize,
-    ) -> Self {
+    pub(crate) fn new(sampler: Sampler, cases: Arc<Vec<StageCase>>, next: u64, ahead: usize) -> Self {
         let mut feed = Self {
             sampler: Arc::new(sampler),
             cases,
-            batch_size,
             next,
             ahead: None,
         };
@@ -37,10 +29,7 @@ impl Feed {
             let made = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
                 // Ends when the receiver is gone.
                 let mut step = next;
-                while sender
-                    .send(sampler.batch(&cases, step * batch_size as u64, batch_size))
-                    .is_ok()
-                {
+                while sender.send(sampler.batch(&cases, step)).is_ok() {
                     step += 1;
                 }
             });
@@ -56,10 +45,7 @@ impl Feed {
         self.next += 1;
         match self.ahead.as_ref().and_then(|ahead| ahead.recv().ok()) {
             Some(batch) => batch,
-            None => {
-                let first = step * self.batch_size as u64;
-                self.sampler.batch(&self.cases, first, self.batch_size)
-            }
+            None => self.sampler.batch(&self.cases, step),
         }
     }
 }

@@ -35,7 +35,7 @@ impl StepSeconds {
 /// One optimiser step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepReport {
-    /// The stage's id.
+    /// The stage's id, behind the phase's and a `/` where there are phases.
     pub stage: String,
     /// Steps made, this one included.
     pub step: u64,
@@ -56,12 +56,14 @@ pub struct StepReport {
 /// One validation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ValidationReport {
-    /// The stage's id.
+    /// The stage's id, behind the phase's and a `/` where there are phases.
     pub stage: String,
     /// Steps made so far.
     pub step: u64,
     /// Dice per class name: mean over the cases that annotate the class and in which it occurs or is predicted.
     pub dice: BTreeMap<String, f64>,
+    /// Surface Dice at 2 mm, likewise.
+    pub nsd: BTreeMap<String, f64>,
     /// Mean over the classes; 0 when there is none.
     pub mean_dice: f64,
     /// Whether it is the best so far.
@@ -87,6 +89,13 @@ pub trait Progress {
     /// A step was made. `Break` ends the run after a checkpoint, to be resumed.
     fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
         let _ = report;
+        ControlFlow::Continue(())
+    }
+
+    /// A case is about to be labelled by a network, number `number` (from 0) of `count`. `Break` ends the run; what is
+    /// labelled stays.
+    fn labelling(&mut self, case: &str, number: usize, count: usize) -> ControlFlow<()> {
+        let _ = (case, number, count);
         ControlFlow::Continue(())
     }
 

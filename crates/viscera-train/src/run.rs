@@ -1,22 +1,27 @@
-//! A whole training: each stage of a recipe in turn, then the model file.
+//! A whole training: each phase of a recipe, and each stage of a phase, in turn; then the model file.
 
 use crate::checkpoint::load_weights;
+use crate::pseudo::PSEUDO_LIST;
 use crate::trainer::{Job, best_path, graph, last_path};
-use crate::{CachedCase, Device, Progress, TrainError, TrainingData, ValidationReport};
+use crate::{
+    CachedCase, CaseGrid, Device, Intensities, Progress, PseudoLabelOptions, StageCase, StageView, TrainError,
+    TrainingData, ValidationReport, pseudo_label,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use viscera_io::atomic_write;
-use viscera_net::Storage;
-use viscera_pipeline::recipe::{Stage, Stream, TrainingSettings};
+use viscera_image::LabelTable;
+use viscera_io::{Case, atomic_write, write_json};
+use viscera_net::{Storage, Weights};
+use viscera_pipeline::recipe::{ChannelRule, IntensitySource, Normalise, Phase, PhaseStage, Role, Stage, Stream};
 use viscera_pipeline::{Model, Recipe};
 
 /// What the recipe leaves open.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
-    /// Ids of the stages to train; all of the recipe when empty.
+    /// Ids of the stages to train, in every phase; all of the recipe when empty.
     pub stages: Vec<String>,
     /// Where networks are computed.
     pub device: Device,
@@ -24,7 +29,7 @@ pub struct TrainOptions {
     pub resume: bool,
     /// Replaces the recipe's seeds.
     pub seed: Option<u64>,
-    /// Replaces the recipe's number of steps, for trials: so many steps per stage.
+    /// Replaces the recipe's number of steps, for trials: so many steps per stage and phase.
     pub iterations: Option<u64>,
     /// Time for the whole call in hours, shared evenly by the stages that it trains. Learning rates fall with the clock
     /// where that runs ahead of the steps; then the same seed no longer gives the same run.
@@ -65,7 +70,7 @@ impl Default for TrainOptions {
 /// How a training ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainReport {
-    /// Each stage that was trained.
+    /// Each training of a stage, in order.
     pub stages: Vec<StageReport>,
     /// The model file; `None` when the run was stopped, or a stage of the recipe has not been trained yet.
     pub model: Option<PathBuf>,
@@ -74,7 +79,7 @@ pub struct TrainReport {
 /// How the training of a stage ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageReport {
-    /// Its id.
+    /// Its id, behind the phase's and a `/` where there are phases.
     pub stage: String,
     /// Optimiser steps made, over all sessions of the run.
     pub steps: u64,
@@ -91,7 +96,9 @@ pub struct StageReport {
 /// Trains a recipe on a data set ([`viscera_io::Dataset`]).
 ///
 /// `run` gets `recipe.toml`, `splits.json`, `log.jsonl`, per stage `ID.last.safetensors` (to resume) and
-/// `ID.best.safetensors` (weights with the best validation Dice), and `model.safetensors` when all stages are trained.
+/// `ID.best.safetensors` (weights with the best validation Dice), and `model.safetensors` when all stages are trained. Where
+/// the recipe has phases, each has a folder for its stages' files, or for the labels that it makes
+/// ([`crate::pseudo_label`]).
 ///
 /// # Errors
 /// [`TrainError`]; what was reached is in the last checkpoint.
@@ -104,9 +111,9 @@ pub fn train(
 ) -> Result<TrainReport, TrainError> {
     recipe.check_trainable()?;
     let table = recipe.label_table()?;
-    let chosen = chosen(recipe, options)?;
-    for (stage, _) in &chosen {
-        let last = last_path(run, &stage.id);
+    let work = work(recipe, options)?;
+    for name in work.iter().filter_map(Work::name) {
+        let last = last_path(run, name);
         if !options.resume && last.exists() {
             return Err(TrainError::content(
                 last,
@@ -118,198 +125,404 @@ pub fn train(
     std::fs::create_dir_all(run).map_err(TrainError::file(run))?;
     let text = recipe.canonical()?;
     atomic_write(&run.join("recipe.toml"), |file| file.write_all(text.as_bytes()))?;
-    let seed = |settings: &TrainingSettings| options.seed.unwrap_or(settings.seed);
-    let first_seed = chosen.first().map_or(0, |(_, settings)| seed(settings));
-    let set = TrainingData::open(data, run, &table, options.fold, options.validation_share, first_seed)?;
-    let wants_unlabelled = chosen
-        .iter()
-        .any(|(_, settings)| settings.loss.sees(Stream::Unlabelled));
-    if !set.unlabelled.is_empty() && !wants_unlabelled {
-        progress.note(&format!("{} cases without labels are left out", set.unlabelled.len()));
+    let first = work.iter().find_map(|w| match w {
+        Work::Train { part, .. } => Some(part.settings.seed),
+        Work::Label { .. } => None,
+    });
+    let seed = options.seed.or(first).unwrap_or(0);
+    let set = TrainingData::open(data, run, &table, options.fold, options.validation_share, seed)?;
+    let mut training = Training {
+        recipe,
+        table,
+        run,
+        options,
+        set,
+        init,
+        prepared: None,
+    };
+    if !training.set.unlabelled.is_empty() && !work.iter().any(Work::wants_unlabelled) {
+        let count = training.set.unlabelled.len();
+        progress.note(&format!("{count} cases without labels are left out"));
     }
 
     let start = Instant::now();
     let mut reports = Vec::new();
-    let mut loaded: Option<Loaded> = None;
-    for (at, (stage, settings)) in chosen.iter().enumerate() {
-        let cache = options.cache.clone().unwrap_or_else(|| run.join("cache"));
-        let unlabelled = settings.loss.sees(Stream::Unlabelled);
-        let fits = |l: &Loaded| l.spacing_mm == settings.cache_spacing_mm && l.unlabelled == unlabelled;
-        let cases = match loaded.take().filter(fits) {
-            Some(cases) => cases,
-            None => Loaded::new(&set, settings.cache_spacing_mm, unlabelled, &cache, progress)?,
+    for (at, item) in work.iter().enumerate() {
+        let finished = match item {
+            Work::Train { name, phase, part } => {
+                // The trainings left share what is left of the time.
+                let left = work[at..].iter().filter(|w| w.name().is_some()).count();
+                let budget = options.hours.map(|hours| {
+                    let seconds = hours * 3600.0 - start.elapsed().as_secs_f64();
+                    (seconds / left as f64).max(1.0)
+                });
+                let report = training.stage(name, *phase, part, budget, progress)?;
+                let finished = report.finished;
+                reports.push(report);
+                finished
+            }
+            Work::Label { phase } => training.label(phase, progress)?,
         };
-        // The stages left share what is left of the time.
-        let budget = options.hours.map(|hours| {
-            let left = hours * 3600.0 - start.elapsed().as_secs_f64();
-            (left / (chosen.len() - at) as f64).max(1.0)
-        });
-        let network = graph(stage, &table)?;
-        let own = init.as_ref().and_then(|model| {
-            let weights = model.network(Some(&stage.id)).ok()?.folds.first()?;
-            weights.check(&network).is_ok().then(|| weights.clone())
-        });
-        if init.is_some() && own.is_none() {
-            let reason = format!("the model to start from has no weights that fit stage \"{}\"", stage.id);
-            return Err(TrainError::Settings { reason });
-        }
-        let job = Job {
-            stage,
-            settings,
-            table: &table,
-            train: Arc::clone(&cases.train),
-            validation: &cases.validation,
-            run: run.to_owned(),
-            device: options.device,
-            seed: seed(settings),
-            resume: options.resume,
-            init: own,
-            budget,
-            ahead: options.ahead,
-        };
-        let outcome = job.run(progress)?;
-        let stopped = !outcome.counters.finished;
-        reports.push(StageReport {
-            stage: stage.id.clone(),
-            steps: outcome.counters.step,
-            seconds: outcome.counters.seconds,
-            best: outcome.counters.best,
-            validation: outcome.validation,
-            finished: outcome.counters.finished,
-        });
-        loaded = Some(cases);
-        if stopped {
+        if !finished {
             return Ok(TrainReport {
                 stages: reports,
                 model: None,
             });
         }
     }
-    let model = write_model(recipe, run, options, &set)?;
+    let model = training.write_model()?;
     Ok(TrainReport { stages: reports, model })
 }
 
-/// The stages to train, with their settings as they hold.
-fn chosen<'a>(recipe: &'a Recipe, options: &TrainOptions) -> Result<Vec<(&'a Stage, TrainingSettings)>, TrainError> {
+/// One thing to do.
+enum Work<'a> {
+    Train {
+        /// Name in the run: the stage's id, behind the phase's where there are phases.
+        name: String,
+        phase: Option<&'a Phase>,
+        part: Box<PhaseStage>,
+    },
+    Label {
+        phase: &'a Phase,
+    },
+}
+
+impl Work<'_> {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Train { name, .. } => Some(name),
+            Self::Label { .. } => None,
+        }
+    }
+
+    fn wants_unlabelled(&self) -> bool {
+        match self {
+            Self::Train { part, .. } => part.settings.loss.sees(Stream::Unlabelled),
+            Self::Label { phase } => {
+                let label = phase.pseudo_label.as_ref();
+                label.is_some_and(|l| l.cases.contains(&Stream::Unlabelled))
+            }
+        }
+    }
+}
+
+fn training_name(phase: Option<&str>, stage: &str) -> String {
+    phase.map_or_else(|| stage.to_owned(), |phase| format!("{phase}/{stage}"))
+}
+
+/// All that is to be done, in order, with the settings as they hold.
+fn work<'a>(recipe: &'a Recipe, options: &TrainOptions) -> Result<Vec<Work<'a>>, TrainError> {
     if let Some(id) = options.stages.iter().find(|id| recipe.stage(id).is_none()) {
         return Err(TrainError::settings(format!("the recipe has no stage \"{id}\"")));
     }
     if options.hours.is_some_and(|h| h.is_nan() || h <= 0.0) || options.iterations == Some(0) {
         return Err(TrainError::settings("hours and iterations must be positive"));
     }
-    recipe
-        .stages
-        .iter()
-        .filter(|s| options.stages.is_empty() || options.stages.contains(&s.id))
-        .map(|stage| {
-            let settings = recipe.training.get(&stage.id);
-            let mut settings = settings
-                .cloned()
-                .ok_or_else(|| TrainError::settings(format!("the recipe has no [training.{}] table", stage.id)))?;
+    let wanted = |id: &String| options.stages.is_empty() || options.stages.contains(id);
+    let without = |stage: &&Stage| wanted(&stage.id) && !recipe.training.contains_key(&stage.id);
+    if let Some(stage) = recipe.stages.iter().find(without) {
+        return Err(TrainError::settings(format!(
+            "the recipe has no [training.{}] table",
+            stage.id
+        )));
+    }
+    let mut work = Vec::new();
+    let mut add = |phase: Option<&'a Phase>| {
+        for mut part in recipe.phase_stages(phase) {
+            if !wanted(&part.stage.id) {
+                continue;
+            }
+            if let Some(seed) = options.seed {
+                part.settings.seed = seed;
+            }
             if let Some(iterations) = options.iterations {
+                let settings = &mut part.settings;
                 settings.iterations_per_epoch = settings.iterations_per_epoch.min(iterations);
                 // A last, shorter epoch is cut by making all epochs divide the steps.
                 while iterations % settings.iterations_per_epoch != 0 {
                     settings.iterations_per_epoch -= 1;
                 }
+                let all = settings.epochs;
                 settings.epochs = iterations / settings.iterations_per_epoch;
+                settings.plain_epochs = settings.plain_epochs.saturating_mul(settings.epochs) / all.max(1);
             }
-            Ok((stage, settings))
-        })
-        .collect()
-}
-
-/// Cases in memory.
-struct Loaded {
-    spacing_mm: f64,
-    /// Whether cases without labels are among those to train on.
-    unlabelled: bool,
-    train: Arc<Vec<CachedCase>>,
-    validation: Vec<CachedCase>,
-}
-
-impl Loaded {
-    fn new(
-        set: &TrainingData,
-        spacing_mm: f64,
-        unlabelled: bool,
-        cache: &Path,
-        progress: &mut dyn Progress,
-    ) -> Result<Self, TrainError> {
-        progress.note(&format!(
-            "preparing {} cases to train on and {} to validate on, at {spacing_mm} mm",
-            set.train.len(),
-            set.validation.len()
-        ));
-        let mut train = set.load(&set.train, spacing_mm, cache)?;
-        if unlabelled {
-            progress.note(&format!("preparing {} cases without labels", set.unlabelled.len()));
-            train.extend(set.load(&set.unlabelled, spacing_mm, cache)?);
-        }
-        let validation = set.load(&set.validation, spacing_mm, cache)?;
-        for case in train
-            .iter()
-            .chain(&validation)
-            .filter(|c| c.stream != Stream::Unlabelled && !c.has_foreground())
-        {
-            progress.note(&format!(
-                "case {}: none of its annotated classes occurs in its label map",
-                case.name
-            ));
-        }
-        if !train.iter().any(CachedCase::has_foreground) {
-            return Err(TrainError::DataSet {
-                reason: "no case has any foreground".to_owned(),
+            work.push(Work::Train {
+                name: training_name(phase.map(|p| p.id.as_str()), &part.stage.id),
+                phase,
+                part: Box::new(part),
             });
         }
-        Ok(Self {
-            spacing_mm,
-            unlabelled,
-            train: Arc::new(train),
-            validation,
-        })
+        if let Some(phase) = phase.filter(|p| p.pseudo_label.is_some()) {
+            work.push(Work::Label { phase });
+        }
+    };
+    if recipe.phases.is_empty() {
+        add(None);
+    } else {
+        recipe.phases.iter().for_each(|phase| add(Some(phase)));
     }
+    Ok(work)
 }
 
-/// Joins the best weights of all stages; `None` when a stage has none yet.
-fn write_model(
-    recipe: &Recipe,
-    run: &Path,
-    options: &TrainOptions,
-    set: &TrainingData,
-) -> Result<Option<PathBuf>, TrainError> {
-    let table = recipe.label_table()?;
-    let mut weights = BTreeMap::new();
-    let mut facts = serde_json::Map::new();
-    for stage in &recipe.stages {
-        let path = best_path(run, &stage.id);
-        if !path.exists() {
+/// A run.
+struct Training<'a> {
+    recipe: &'a Recipe,
+    table: LabelTable,
+    run: &'a Path,
+    options: &'a TrainOptions,
+    set: TrainingData,
+    init: Option<Model>,
+    /// Cases of the last training, since the next one mostly has the same.
+    prepared: Option<Prepared>,
+}
+
+/// Cases, prepared.
+struct Prepared {
+    grid: CaseGrid,
+    train: Vec<Case>,
+    cases: [Vec<Arc<CachedCase>>; 2],
+}
+
+impl Training<'_> {
+    /// The cases to train and to validate on.
+    fn prepare(
+        &mut self,
+        set: &TrainingData,
+        part: &PhaseStage,
+        progress: &mut dyn Progress,
+    ) -> Result<[Vec<Arc<CachedCase>>; 2], TrainError> {
+        let grid = CaseGrid {
+            spacing_mm: part.settings.cache_spacing_mm,
+            axes: part.stage.axes,
+        };
+        let mut train = set.train.clone();
+        if part.settings.loss.sees(Stream::Unlabelled) {
+            train.extend(set.unlabelled.iter().cloned());
+        }
+        if let Some(prepared) = self.prepared.as_ref().filter(|p| p.grid == grid && p.train == train) {
+            return Ok(prepared.cases.clone());
+        }
+        progress.note(&format!(
+            "preparing {} cases to train on and {} to validate on, at {} mm",
+            train.len(),
+            set.validation.len(),
+            grid.spacing_mm
+        ));
+        let cache = self.options.cache.clone().unwrap_or_else(|| self.run.join("cache"));
+        let cases = [
+            set.load(&train, grid, &cache, progress)?,
+            set.load(&set.validation, grid, &cache, progress)?,
+        ];
+        let prepared = self.prepared.insert(Prepared { grid, train, cases });
+        Ok(prepared.cases.clone())
+    }
+
+    /// Trains a stage.
+    fn stage(
+        &mut self,
+        name: &str,
+        phase: Option<&Phase>,
+        part: &PhaseStage,
+        budget: Option<f64>,
+        progress: &mut dyn Progress,
+    ) -> Result<StageReport, TrainError> {
+        let set = match phase.and_then(|p| p.labels.as_ref()) {
+            Some(from) => self.set.relabelled(&self.run.join(from).join(PSEUDO_LIST))?,
+            None => self.set.clone(),
+        };
+        let [train, validation] = self.prepare(&set, part, progress)?;
+        let stage = self.normalised(name, part, &train)?;
+        let view = StageView::new(self.recipe, &stage, &self.table)?;
+        let see = |cases: &[Arc<CachedCase>]| -> Result<Vec<StageCase>, TrainError> {
+            let seen = cases
+                .iter()
+                .map(|case| view.case(case))
+                .collect::<Result<Vec<_>, _>>()?;
+            let useful = |case: &StageCase| part.settings.loss.sees(case.stream);
+            Ok(seen.into_iter().filter(useful).collect())
+        };
+        let train = see(&train)?;
+        let mut validation = see(&validation)?;
+        validation.retain(|case| case.stream != Stream::Unlabelled);
+        for case in train.iter().chain(&validation) {
+            if case.stream != Stream::Unlabelled && !case.has_foreground() {
+                progress.note(&format!(
+                    "case {}: none of its annotated classes occurs in its label map",
+                    case.case.name
+                ));
+            }
+        }
+        if !train.iter().any(StageCase::has_foreground) {
+            return Err(TrainError::DataSet {
+                reason: format!("no case has any foreground of stage \"{}\"", stage.id),
+            });
+        }
+        let job = Job {
+            name,
+            view: &view,
+            settings: &part.settings,
+            train: Arc::new(train),
+            validation: &validation,
+            run: self.run.to_owned(),
+            device: self.options.device,
+            seed: part.settings.seed,
+            resume: self.options.resume,
+            init: self.start(part, &view)?,
+            budget,
+            ahead: self.options.ahead,
+        };
+        let outcome = job.run(progress)?;
+        Ok(StageReport {
+            stage: name.to_owned(),
+            steps: outcome.counters.step,
+            seconds: outcome.counters.seconds,
+            best: outcome.counters.best,
+            validation: outcome.validation,
+            finished: outcome.counters.finished,
+        })
+    }
+
+    /// The weights that a stage starts from, if not fresh ones.
+    fn start(&self, part: &PhaseStage, view: &StageView) -> Result<Option<Weights>, TrainError> {
+        let network = graph(&part.stage, view.classes())?;
+        if let Some((phase, from)) = &part.start_from {
+            let path = best_path(self.run, &training_name(Some(phase), from));
+            return Ok(Some(load_weights(&network, &path)?.0));
+        }
+        let Some(model) = &self.init else { return Ok(None) };
+        let own = || {
+            let weights = model.network(Some(&part.stage.id)).ok()?.folds.first()?;
+            weights.check(&network).is_ok().then(|| weights.clone())
+        };
+        own().map(Some).ok_or_else(|| {
+            let id = &part.stage.id;
+            TrainError::settings(format!(
+                "the model to start from has no weights that fit stage \"{id}\""
+            ))
+        })
+    }
+
+    /// The stage with the constants of its intensities, which are found once per training and then stay.
+    fn normalised(&self, name: &str, part: &PhaseStage, train: &[Arc<CachedCase>]) -> Result<Stage, TrainError> {
+        let mut stage = part.stage.clone();
+        if part.settings.intensities == IntensitySource::Data {
+            let path = self.normalise_path(name);
+            stage.normalise = match std::fs::read(&path) {
+                Ok(text) => serde_json::from_slice(&text).map_err(|e| TrainError::content(&path, e))?,
+                Err(_) => {
+                    let found = Intensities::of_prepared(train).ok_or_else(|| TrainError::DataSet {
+                        reason: "no voxel is labelled: there are no intensities to normalise by".to_owned(),
+                    })?;
+                    let rule = Normalise::Channels(vec![ChannelRule::Fixed {
+                        window: [found.percentile_00_5, found.percentile_99_5],
+                        mean: found.mean,
+                        std: found.std,
+                    }]);
+                    write_json(&path, &rule)?;
+                    rule
+                }
+            };
+        }
+        Ok(stage)
+    }
+
+    fn normalise_path(&self, name: &str) -> PathBuf {
+        self.run.join(format!("{name}.normalise.json"))
+    }
+
+    /// Labels cases with what the phases so far trained; says whether all of them.
+    fn label(&self, phase: &Phase, progress: &mut dyn Progress) -> Result<bool, TrainError> {
+        let Some(label) = &phase.pseudo_label else {
+            return Ok(true);
+        };
+        let model = self.model(self.recipe.phases_to(&label.with), false)?.ok_or_else(|| {
+            let reason = format!("phase \"{}\" finds nothing trained that segments", phase.id);
+            TrainError::Settings { reason }
+        })?;
+        let cases = [self.set.train.clone(), self.set.unlabelled.clone()].concat();
+        let options = PseudoLabelOptions {
+            cases: label.cases.clone(),
+            least_confidence: label.least_confidence,
+        };
+        let out = self.run.join(&phase.id);
+        let report = pseudo_label(model, &cases, self.set.known(), &out, &options, progress)?;
+        progress.note(&format!(
+            "{}: {} cases labelled, {} were there already, {} left out",
+            phase.id,
+            report.labelled,
+            report.already_there,
+            report.left_out.len()
+        ));
+        Ok(report.finished)
+    }
+
+    /// Joins the best weights of each stage in the last of some phases that trains it. `None` when a stage has none yet;
+    /// unless `whole`, such stages are left out, as far as the rest still segments.
+    fn model(&self, phases: &[Phase], whole: bool) -> Result<Option<Model>, TrainError> {
+        let mut recipe = self.recipe.clone();
+        let mut weights = BTreeMap::new();
+        let mut facts = serde_json::Map::new();
+        let mut stages = Vec::new();
+        for stage in &self.recipe.stages {
+            let phase = phases.iter().rfind(|p| p.train.contains(&stage.id));
+            let parts = self.recipe.phase_stages(phase);
+            let part = parts.iter().find(|part| part.stage.id == stage.id);
+            let name = training_name(phase.map(|p| p.id.as_str()), &stage.id);
+            let path = best_path(self.run, &name);
+            let Some(part) = part.filter(|_| path.exists()) else {
+                if whole {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let stage = self.normalised(&name, part, &[])?;
+            let (found, counters) = load_weights(&graph(&stage, &stage.table(&self.table)?)?, &path)?;
+            weights.insert(stage.id.clone(), found);
+            let record = serde_json::json!({
+                "steps": counters.step,
+                "seconds": counters.seconds.round(),
+                "seed": self.options.seed.unwrap_or(part.settings.seed),
+                "validation_dice": counters.best.filter(|_| !self.set.validation.is_empty()).map(|(dice, _)| dice),
+            });
+            facts.insert(stage.id.clone(), record);
+            stages.push(stage);
+        }
+        let known: Vec<String> = stages.iter().map(|s| s.id.clone()).collect();
+        stages.retain(|s| s.roi.as_ref().is_none_or(|roi| known.contains(&roi.from)));
+        while stages.last().is_some_and(|s| s.role != Role::Segment) {
+            stages.pop();
+        }
+        if stages.is_empty() {
             return Ok(None);
         }
-        let (found, counters) = load_weights(&graph(stage, &table)?, &path)?;
-        weights.insert(stage.id.clone(), found);
-        let seed = options.seed.or(recipe.training.get(&stage.id).map(|t| t.seed));
-        let record = serde_json::json!({
-            "steps": counters.step,
-            "seconds": counters.seconds.round(),
-            "seed": seed,
-            "validation_dice": counters.best.filter(|_| !set.validation.is_empty()).map(|(dice, _)| dice),
+        recipe.stages = stages;
+        if !whole {
+            // Labels another data set's cases: how it was trained is the run's own business.
+            recipe.phases.clear();
+            recipe.training.clear();
+        }
+        let training = serde_json::json!({
+            "cases": self.set.train.len(),
+            "unlabelled_cases": self.set.unlabelled.len(),
+            "validation_cases": self.set.validation.len(),
+            "device": self.options.device.name(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "stages": facts,
         });
-        facts.insert(stage.id.clone(), record);
+        let (name, card) = (recipe.recipe.name.clone(), card(&recipe, &training));
+        let model = Model::new(&name, recipe, self.table.clone(), weights, card, training)?;
+        Ok(Some(model))
     }
-    let training = serde_json::json!({
-        "cases": set.train.len(),
-        "validation_cases": set.validation.len(),
-        "device": options.device.name(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "stages": facts,
-    });
-    let name = &recipe.recipe.name;
-    let card = card(recipe, &training);
-    let model = Model::new(name, recipe.clone(), table, weights, card, training)?;
-    let path = run.join("model.safetensors");
-    model.save(&path, options.storage)?;
-    Ok(Some(path))
+
+    /// The model file; `None` when a stage has no weights yet.
+    fn write_model(&self) -> Result<Option<PathBuf>, TrainError> {
+        let Some(model) = self.model(&self.recipe.phases, true)? else {
+            return Ok(None);
+        };
+        let path = self.run.join("model.safetensors");
+        model.save(&path, self.options.storage)?;
+        Ok(Some(path))
+    }
 }
 
 /// The bare facts as a model card.

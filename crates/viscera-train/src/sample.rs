@@ -1,16 +1,21 @@
-//! One training sample: a case, placed, resampled once, changed, windowed and z-scored for one stage.
+//! One training sample: a case, placed, resampled once, changed, and its intensities made the network's.
 
 use crate::augment::{change_hu, change_normalised, place};
 use crate::gather::gather;
-use crate::{CachedCase, TrainError};
-use rand::SeedableRng;
+use crate::view::fixed;
+use crate::{StageCase, StageView, TrainError};
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
 use viscera_image::{AnnotatedClasses, Geometry, Volume};
 use viscera_net::Tensor;
 use viscera_pipeline::normalise;
-use viscera_pipeline::recipe::{Augment, Stage, Stream};
+use viscera_pipeline::recipe::{Augment, Normalise, Stream, TrainingSettings, WindowZScore, ZScore};
+
+/// HU outside the scan, for stages that see all of it.
+const AIR: f32 = -1024.0;
+/// Added to a case's standard deviation, as in inference.
+const EPSILON: f64 = 1e-5;
 
 /// Samples of one step.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,50 +33,51 @@ pub struct Batch {
 /// Draws samples for one stage. Sample k is a function of the seed and k alone.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    stage: Stage,
-    /// Number of classes of the recipe.
-    classes: usize,
+    view: StageView,
     augment: Augment,
     seed: u64,
+    batch: usize,
+    /// Of a batch, the first that are not made to show foreground.
+    anywhere: usize,
+    foreground_share: f64,
+    /// Samples from here on are not changed.
+    plain_from: u64,
     /// The stream of each sample of a step; any where empty.
     slots: Vec<Stream>,
 }
 
 impl Sampler {
-    /// A sampler; `augment` as the recipe spells it.
+    /// Samples of a stage for a training.
     #[must_use]
-    pub fn new(stage: &Stage, classes: usize, augment: &Augment, seed: u64) -> Self {
+    pub fn new(view: &StageView, settings: &TrainingSettings, seed: u64) -> Self {
+        let batch = settings.batch_size.max(1);
+        let plain = settings.plain_epochs.saturating_mul(settings.iterations_per_epoch);
+        let slots = settings.streams.iter();
         Self {
-            stage: stage.clone(),
-            classes,
-            augment: augment.effective(),
+            view: view.clone(),
+            augment: settings.augment.effective(),
             seed,
-            slots: Vec::new(),
+            batch,
+            anywhere: (batch as f64 * (1.0 - settings.foreground_share)).round() as usize,
+            foreground_share: settings.foreground_share,
+            plain_from: settings.steps().saturating_sub(plain).saturating_mul(batch as u64),
+            slots: slots.flat_map(|(&stream, &n)| std::iter::repeat_n(stream, n)).collect(),
         }
     }
 
-    /// The same sampler with so many samples of each stream in a row, and again from the first stream on.
-    #[must_use]
-    pub fn with_streams(mut self, streams: &BTreeMap<Stream, usize>) -> Self {
-        self.slots = streams
-            .iter()
-            .flat_map(|(&stream, &n)| std::iter::repeat_n(stream, n))
-            .collect();
-        self
-    }
-
-    /// Samples `first .. first + count`, from `cases`.
+    /// The samples of step `step`, counted from 0, of `cases` as the stage sees them.
     ///
     /// # Errors
     /// [`TrainError::DataSet`] when there are no cases; [`TrainError::Image`] for an image without finite voxels.
-    pub fn batch(&self, cases: &[CachedCase], first: u64, count: usize) -> Result<Batch, TrainError> {
-        let samples = (first..first + count as u64)
+    pub fn batch(&self, cases: &[StageCase], step: u64) -> Result<Batch, TrainError> {
+        let first = step * self.batch as u64;
+        let samples = (first..first + self.batch as u64)
             .map(|k| self.sample(cases, k))
             .collect::<Result<Vec<_>, _>>()?;
-        join(samples, self.stage.fixed_size()?.size)
+        join(samples, self.view.stage.network_size())
     }
 
-    fn sample(&self, cases: &[CachedCase], k: u64) -> Result<Sample, TrainError> {
+    fn sample(&self, cases: &[StageCase], k: u64) -> Result<Sample, TrainError> {
         let (wanted, number) = self.slot(k);
         let fits = |at: &usize| wanted.is_none_or(|stream| cases[*at].stream == stream);
         // All cases (of a stream) once, in a new order each time. Numbers below 2^32 are orders, those above are samples.
@@ -88,7 +94,16 @@ impl Sampler {
         let apart = wanted.map_or(0, |stream| (1 + stream as u64) << 28);
         order.shuffle(&mut stream(self.seed, apart + number / count));
         let case = &cases[order[(number % count) as usize]];
-        self.draw(case, &self.augment, &mut stream(self.seed, (1 << 32) + k))
+        let mut rng = stream(self.seed, (1 << 32) + k);
+        // nnU-Net makes the last of a batch show foreground; a batch of one does in its share of the steps.
+        let foreground = match self.batch {
+            _ if self.view.stage.inference.window.is_none() => false,
+            1 => rng.random::<f64>() < self.foreground_share,
+            batch => (k % batch as u64) as usize >= self.anywhere,
+        };
+        let none = Augment::default();
+        let augment = if k < self.plain_from { &self.augment } else { &none };
+        self.draw(case, augment, foreground, &mut rng)
     }
 
     /// The stream that sample `k` is from, and which one of that stream's samples it is.
@@ -104,23 +119,55 @@ impl Sampler {
         }
     }
 
-    /// The sample that inference would see of a case; for a stage with a ROI, that of a perfect localiser.
-    ///
-    /// # Errors
-    /// [`TrainError::Image`] for an image without finite voxels.
-    pub fn plain(&self, case: &CachedCase) -> Result<Batch, TrainError> {
-        let sample = self.draw(case, &Augment::default(), &mut stream(self.seed, u64::MAX))?;
-        join(vec![sample], self.stage.fixed_size()?.size)
-    }
-
-    fn draw(&self, case: &CachedCase, augment: &Augment, rng: &mut ChaCha8Rng) -> Result<Sample, TrainError> {
-        let size = self.stage.fixed_size()?.size;
-        let partial = case.annotated.len() < self.classes;
-        let placement = place(case, &self.stage, size, partial, augment, rng);
-        let (hu, labels) = gather(&case.image, &case.labels, &placement, size);
+    fn draw(
+        &self,
+        case: &StageCase,
+        augment: &Augment,
+        foreground: bool,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Sample, TrainError> {
+        let stage = &self.view.stage;
+        let size = stage.network_size();
+        let partial = case.annotated.len() < self.view.classes.entries().len();
+        let placement = place(case, stage, partial, foreground, augment, rng);
+        let (all, patches) = ([f32::NEG_INFINITY, f32::INFINITY], stage.inference.window.is_some());
+        let window = match &stage.normalise {
+            Normalise::Window(w) => w.window_hu.map(|v| v as f32),
+            Normalise::Channels(channels) => fixed(channels).map_or(all, |(window, ..)| window.map(|v| v as f32)),
+        };
+        let first = match &stage.normalise {
+            Normalise::Window(w) => w.window_first,
+            Normalise::Channels(_) => true,
+        };
+        // What a sliding window meets beyond the scan is 0 after normalisation.
+        let [mean, std] = case.moments;
+        let outside = if patches { mean as f32 } else { AIR };
+        let (hu, labels) = gather(case, &placement, size, if first { window } else { all }, outside);
         let mut volume = Volume::new(Geometry::ras(size, placement.spacing), hu)?;
         change_hu(&mut volume, &labels, case.annotated, augment, rng);
-        normalise(&mut volume, self.stage.window_zscore()?)?;
+        match &stage.normalise {
+            Normalise::Window(w) if !patches => normalise(&mut volume, *w)?,
+            Normalise::Channels(channels) if !patches && fixed(channels).is_none() => {
+                let rule = WindowZScore {
+                    window_hu: [f64::NEG_INFINITY, f64::INFINITY],
+                    zscore: ZScore::Case,
+                    window_first: true,
+                };
+                normalise(&mut volume, rule)?;
+            }
+            rule => {
+                let std = std
+                    + if matches!(rule, Normalise::Window(_)) {
+                        EPSILON
+                    } else {
+                        0.0
+                    };
+                let (mean, scale) = (mean as f32, 1.0 / std.max(1e-8) as f32);
+                for v in volume.data_mut() {
+                    *v = (v.clamp(window[0], window[1]) - mean) * scale;
+                }
+            }
+        }
         change_normalised(&mut volume, augment, rng);
         Ok(Sample {
             input: volume.into_parts().1,

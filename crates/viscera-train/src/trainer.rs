@@ -1,27 +1,30 @@
 //! The loop over steps and epochs of one stage.
 
 use crate::checkpoint::{Counters, State, save_weights};
+use crate::loss::nearest;
 use crate::prefetch::Feed;
 use crate::progress::Log;
 use crate::validate::validate;
 use crate::{
-    Batch, CachedCase, Device, Optimizer, Progress, Sampler, StepReport, StepSeconds, Target, TrainError,
-    ValidationReport, average, clip_norm, evaluate,
+    Batch, Device, LossValue, Optimizer, Progress, Sampler, StageCase, StageView, StepReport, StepSeconds, Target,
+    TrainError, ValidationReport, average, clip_norm, evaluate,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use viscera_image::LabelTable;
-use viscera_net::{Executor, Graph, NetError, Weights};
-use viscera_pipeline::recipe::{Stage, TrainingSettings};
+use viscera_image::{AnnotatedClasses, LabelTable};
+use viscera_net::{Executor, Graph, NetError, Tensor, Weights};
+use viscera_pipeline::Decision;
+use viscera_pipeline::recipe::{Kept, Stage, Supervision, TrainingSettings};
 
 /// Everything that the training of one stage needs.
 pub(crate) struct Job<'a> {
-    pub(crate) stage: &'a Stage,
+    /// Its name in the run: the stage's id, behind the phase's where there are phases.
+    pub(crate) name: &'a str,
+    pub(crate) view: &'a StageView,
     pub(crate) settings: &'a TrainingSettings,
-    pub(crate) table: &'a LabelTable,
-    pub(crate) train: Arc<Vec<CachedCase>>,
-    pub(crate) validation: &'a [CachedCase],
+    pub(crate) train: Arc<Vec<StageCase>>,
+    pub(crate) validation: &'a [StageCase],
     pub(crate) run: PathBuf,
     pub(crate) device: Device,
     pub(crate) seed: u64,
@@ -41,25 +44,27 @@ pub(crate) struct Outcome {
     pub(crate) validation: Option<ValidationReport>,
 }
 
-/// Files of a stage in the run folder.
-pub(crate) fn last_path(run: &std::path::Path, stage: &str) -> PathBuf {
-    run.join(format!("{stage}.last.safetensors"))
+/// Files of a stage's training in the run folder.
+pub(crate) fn last_path(run: &Path, name: &str) -> PathBuf {
+    run.join(format!("{name}.last.safetensors"))
 }
 
-pub(crate) fn best_path(run: &std::path::Path, stage: &str) -> PathBuf {
-    run.join(format!("{stage}.best.safetensors"))
+pub(crate) fn best_path(run: &Path, name: &str) -> PathBuf {
+    run.join(format!("{name}.best.safetensors"))
 }
 
-/// The network of a stage: one channel of image in, those of its activation out.
-pub(crate) fn graph(stage: &Stage, table: &LabelTable) -> Result<Graph, NetError> {
-    stage.network.graph(1, stage.inference.channels(table.entries().len()))
+/// The network of a stage: one channel of image in, those of its activation and classes out.
+pub(crate) fn graph(stage: &Stage, classes: &LabelTable) -> Result<Graph, NetError> {
+    stage
+        .network
+        .graph(1, stage.inference.channels(classes.entries().len()))
 }
 
 impl Job<'_> {
     /// Trains to the end, or until whoever watches says stop.
     pub(crate) fn run(&self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
-        let graph = graph(self.stage, self.table)?;
-        let (settings, id) = (self.settings, self.stage.id.as_str());
+        let graph = graph(&self.view.stage, &self.view.classes)?;
+        let (settings, id) = (self.settings, self.name);
         let last = last_path(&self.run, id);
         let mut state = self.fresh(&graph)?;
         if self.resume && last.exists() {
@@ -76,15 +81,12 @@ impl Job<'_> {
         }
         let mut log = Log::open(&self.run.join("log.jsonl"), id, state.counters.step)?;
         let mut executor = self.device.executor(&graph, &state.weights)?;
-        let sampler = Sampler::new(self.stage, self.table.entries().len(), &settings.augment, self.seed)
-            .with_streams(&settings.streams);
-        let unseen = self
-            .validation
-            .iter()
-            .map(|case| sampler.plain(case))
-            .collect::<Result<Vec<Batch>, _>>()?;
-        let train = Arc::clone(&self.train);
-        let mut feed = Feed::new(sampler, train, settings.batch_size, state.counters.step, self.ahead);
+        let mut teacher = match settings.supervision {
+            Supervision::MeanTeacher { .. } => Some(self.device.executor(&graph, &state.weights)?),
+            _ => None,
+        };
+        let sampler = Sampler::new(self.view, settings, self.seed);
+        let mut feed = Feed::new(sampler, Arc::clone(&self.train), state.counters.step, self.ahead);
 
         let mut clock = Clock::new(state.counters.seconds);
         let mut report = None;
@@ -93,7 +95,7 @@ impl Job<'_> {
             if done >= 1.0 {
                 break;
             }
-            let mut step = self.step(&mut state, executor.as_mut(), &mut feed, done)?;
+            let mut step = self.step(&mut state, executor.as_mut(), teacher.as_mut(), &mut feed, done)?;
             state.counters.seconds = clock.now();
             let done = self.done(&state.counters, steps);
             step.seconds_left = clock.left(done);
@@ -103,7 +105,7 @@ impl Job<'_> {
             let epoch_ends = state.counters.step % settings.iterations_per_epoch == 0;
             let epoch = state.counters.step / settings.iterations_per_epoch;
             if done >= 1.0 || (epoch_ends && epoch % settings.validate_every == 0) {
-                let found = self.validation(&mut state, executor.as_mut(), &unseen, &graph)?;
+                let found = self.validation(&mut state, executor.as_mut(), &graph)?;
                 log.write("validation", &found)?;
                 progress.validated(&found);
                 report = Some(found);
@@ -127,7 +129,7 @@ impl Job<'_> {
     fn fresh(&self, graph: &Graph) -> Result<State, TrainError> {
         let weights = self.init.clone().unwrap_or_else(|| Weights::init(graph, self.seed));
         // What must be the same for a resumed run to equal an undisturbed one.
-        let settings = serde_json::to_string(&(self.stage, self.settings, self.seed))
+        let settings = serde_json::to_string(&(&self.view.stage, self.settings, self.seed))
             .map_err(|e| TrainError::settings(e.to_string()))?;
         Ok(State {
             counters: Counters {
@@ -135,9 +137,17 @@ impl Job<'_> {
                 ..Counters::default()
             },
             optimizer: Optimizer::new(self.settings.optimizer.clone(), &graph.params),
-            average: self.settings.ema.map(|_| weights.clone()),
+            average: self.decay().map(|_| weights.clone()),
             weights,
         })
+    }
+
+    /// How slowly the average of the weights follows them; `None` without one.
+    fn decay(&self) -> Option<f32> {
+        match self.settings.supervision {
+            Supervision::MeanTeacher { decay, .. } => Some(decay),
+            _ => self.settings.ema,
+        }
     }
 
     /// Share of the run that is over.
@@ -147,11 +157,12 @@ impl Job<'_> {
             .map_or(by_steps, |budget| by_steps.max(counters.seconds / budget))
     }
 
-    /// One step.
+    /// One step of the network, and where it has one of its teacher.
     fn step(
         &self,
         state: &mut State,
         executor: &mut dyn Executor,
+        teacher: Option<&mut Box<dyn Executor>>,
         feed: &mut Feed,
         done: f64,
     ) -> Result<StepReport, TrainError> {
@@ -167,16 +178,41 @@ impl Job<'_> {
             &batch.input,
             self.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
         )?;
-        seconds.forward = watch.lap();
-        let classes: Vec<u8> = self.table.entries().iter().map(|e| e.id).collect();
+        let classes: Vec<u8> = self.view.classes.entries().iter().map(|e| e.id).collect();
         let target = Target {
             labels: &batch.labels,
+            coarser: &[],
             annotated: &batch.annotated,
             streams: &batch.streams,
             classes: &classes,
             ignore: None,
         };
-        let (loss, gradients) = evaluate(&settings.loss, &heads, target, done)?;
+        let taught = match (teacher, &state.average, settings.supervision) {
+            (Some(teacher), Some(average), Supervision::MeanTeacher { weight, .. }) => {
+                teacher.set_parameters(average)?;
+                Some((self.teach(teacher.infer(&batch.input)?, &batch)?, weight))
+            }
+            _ => None,
+        };
+        seconds.forward = watch.lap();
+        let (mut loss, mut gradients) = evaluate(&settings.loss, &heads, target, done)?;
+        if let Some((labels, weight)) = taught
+            && let Some((finest, coarser)) = labels.split_first()
+        {
+            let all: AnnotatedClasses = classes.iter().copied().collect();
+            let target = Target {
+                labels: finest,
+                coarser,
+                annotated: &vec![all; batch.annotated.len()],
+                ..target
+            };
+            let (more, by_teacher) = evaluate(&settings.loss, &heads, target, done)?;
+            add_taught(&mut loss, more, weight);
+            for (sum, gradient) in gradients.iter_mut().zip(&by_teacher) {
+                let pairs = sum.data_mut().iter_mut().zip(gradient.data());
+                pairs.for_each(|(sum, g)| *sum += weight as f32 * g);
+            }
+        }
         if !loss.total.is_finite() {
             return Err(TrainError::NotFinite {
                 step: number,
@@ -198,7 +234,7 @@ impl Job<'_> {
         }
         let rate = settings.schedule.factor(done, settings.warmup);
         state.optimizer.step(&mut state.weights.values, &gradients, rate);
-        if let (Some(averages), Some(decay)) = (&mut state.average, settings.ema) {
+        if let (Some(averages), Some(decay)) = (&mut state.average, self.decay()) {
             // Early on, the average forgets its random start faster.
             let young = (1.0 + number as f32) / (10.0 + number as f32);
             average(&mut averages.values, &state.weights.values, decay.min(young));
@@ -207,7 +243,7 @@ impl Job<'_> {
         seconds.optimizer = watch.lap();
         state.counters.step = number;
         Ok(StepReport {
-            stage: self.stage.id.clone(),
+            stage: self.name.to_owned(),
             step: number,
             steps: settings.steps(),
             loss,
@@ -218,34 +254,81 @@ impl Job<'_> {
         })
     }
 
+    /// What the teacher says of a batch, head by head, with the annotated voxels laid over it.
+    fn teach(&self, heads: Vec<Tensor>, batch: &Batch) -> Result<Vec<Vec<u8>>, TrainError> {
+        let decision = Decision::new(&self.view.stage.inference, &self.view.classes);
+        let size = self.view.stage.network_size();
+        let of_head = |head: &Tensor| {
+            let [samples, channels, z, y, x] = head.shape();
+            let own = nearest(&batch.labels, size, head.spatial());
+            let mut labels = Vec::with_capacity(samples * z * y * x);
+            for sample in 0..samples {
+                let logits = (0..channels).flat_map(|c| head.channel(sample, c)).copied().collect();
+                labels.extend(decision.labels(&Tensor::new([1, channels, z, y, x], logits)?));
+            }
+            for (label, &own) in labels.iter_mut().zip(own.iter()) {
+                if own > 0 {
+                    *label = own;
+                }
+            }
+            Ok(labels)
+        };
+        heads.iter().map(of_head).collect()
+    }
+
+    /// The weights that are validated and kept.
+    fn kept<'s>(&self, state: &'s State) -> &'s Weights {
+        match (self.settings.supervision, &state.average) {
+            (
+                Supervision::MeanTeacher {
+                    keep: Kept::Student, ..
+                },
+                _,
+            )
+            | (_, None) => &state.weights,
+            (_, Some(average)) => average,
+        }
+    }
+
     /// Validates, and keeps the weights if they are the best; without cases the newest are.
     fn validation(
         &self,
         state: &mut State,
         executor: &mut dyn Executor,
-        cases: &[Batch],
         graph: &Graph,
     ) -> Result<ValidationReport, TrainError> {
         let start = Instant::now();
-        let weights = state.average.as_ref().unwrap_or(&state.weights);
-        executor.set_parameters(weights)?;
-        let (dice, mean_dice) = validate(executor, cases, self.stage, self.table)?;
+        executor.set_parameters(self.kept(state))?;
+        let scores = validate(executor, self.validation, self.view)?;
         executor.set_parameters(&state.weights)?;
-        let best = cases.is_empty() || state.counters.best.is_none_or(|(before, _)| mean_dice > before);
+        let mean_dice = scores.mean_dice();
+        let best = self.validation.is_empty() || state.counters.best.is_none_or(|(before, _)| mean_dice > before);
         if best {
             state.counters.best = Some((mean_dice, state.counters.step));
-            save_weights(weights, &state.counters, graph, &best_path(&self.run, &self.stage.id))?;
+            let path = best_path(&self.run, self.name);
+            save_weights(self.kept(state), &state.counters, graph, &path)?;
         }
         Ok(ValidationReport {
-            stage: self.stage.id.clone(),
+            stage: self.name.to_owned(),
             step: state.counters.step,
-            dice,
+            dice: scores.dice,
+            nsd: scores.nsd,
             mean_dice,
             best,
-            cases: cases.len(),
+            cases: self.validation.len(),
             seconds: start.elapsed().as_secs_f64(),
         })
     }
+}
+
+/// Joins the loss against the teacher with that against the labels; its terms get names of their own.
+fn add_taught(loss: &mut LossValue, more: LossValue, weight: f64) {
+    loss.total += weight * more.total;
+    let named = more
+        .terms
+        .into_iter()
+        .map(|(name, value)| (format!("teacher:{name}"), value));
+    loss.terms.extend(named);
 }
 
 /// Seconds since the last look.

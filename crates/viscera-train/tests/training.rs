@@ -10,7 +10,8 @@ use viscera_io::{Annotations, Classes};
 use viscera_pipeline::Model;
 use viscera_pipeline::recipe::Stream;
 use viscera_train::{
-    Device, Progress, Sampler, StepReport, TrainError, TrainOptions, TrainingData, ValidationReport, train,
+    CachedCase, CaseGrid, Device, Progress, Sampler, StageCase, StageView, StepReport, TrainError, TrainOptions,
+    TrainingData, ValidationReport, train,
 };
 
 const COARSE: &str = r#"
@@ -235,7 +236,7 @@ fn batches_are_made_of_streams() {
             ("case_03".to_owned(), named(&[])),
         ]
         .into(),
-        pseudo: ["case_04".to_owned()].into(),
+        pseudo: [("case_04".to_owned(), Classes::All)].into(),
         ..Annotations::default()
     };
     viscera_io::write_json(&data.join("annotations.json"), &annotations).unwrap();
@@ -250,22 +251,35 @@ fn batches_are_made_of_streams() {
     let set = TrainingData::open(&data, &run, &table, 1, 0.2, 0).unwrap();
     assert_eq!((set.train.len(), set.validation[0].name.as_str()), (3, "case_05"));
     let cases = [set.train.clone(), set.unlabelled.clone()].concat();
-    let cases = set.load(&cases, 3.0, &folder.path().join("cache")).unwrap();
+    let grid = CaseGrid {
+        spacing_mm: 3.0,
+        axes: [0, 1, 2],
+    };
+    let cache = folder.path().join("cache");
+    let cases = set.load(&cases, grid, &cache, &mut ()).unwrap();
+    let mut recipe = recipe(COARSE, FINE);
+    let view = StageView::new(&recipe, recipe.stage("coarse").unwrap(), &table).unwrap();
+    let cases: Vec<StageCase> = cases.iter().map(|case| view.case(case).unwrap()).collect();
     let streams: Vec<Stream> = cases.iter().map(|case| case.stream).collect();
     use Stream::{Labelled, Partial, Pseudo, Unlabelled};
     assert_eq!(streams, [Labelled, Partial, Pseudo, Unlabelled, Unlabelled]);
     // A second reading comes from the cache.
-    let again = set.load(&set.train, 3.0, &folder.path().join("cache")).unwrap();
-    assert_eq!(again, cases[..3]);
+    let again = set.load(&set.train, grid, &cache, &mut ()).unwrap();
+    let voxels = |case: &CachedCase| (case.geometry().clone(), case.hu().to_vec(), case.labels(true).to_vec());
+    for (again, case) in again.iter().zip(&set.train) {
+        let first = TrainingData::open(&data, &run, &table, 1, 0.2, 0).unwrap();
+        let fresh = first.load(std::slice::from_ref(case), grid, &folder.path().join("other"), &mut ());
+        assert_eq!(voxels(again), voxels(&fresh.unwrap()[0]));
+    }
 
-    let recipe = recipe(COARSE, FINE);
-    let settings = &recipe.training["coarse"];
-    let sampler = Sampler::new(recipe.stage("coarse").unwrap(), 13, &settings.augment, 5);
-    let mixed = sampler.clone().with_streams(&[(Labelled, 1), (Unlabelled, 2)].into());
+    let settings = recipe.training.get_mut("coarse").unwrap();
+    settings.batch_size = 3;
+    settings.streams = [(Labelled, 1), (Unlabelled, 2)].into();
+    let mixed = Sampler::new(&view, settings, 5);
     let voxels = 16 * 16 * 16;
     let mut orders = std::collections::BTreeSet::new();
     for step in 0..6 {
-        let batch = mixed.batch(&cases, step * 3, 3).unwrap();
+        let batch = mixed.batch(&cases, step).unwrap();
         assert_eq!(batch.streams, [Labelled, Unlabelled, Unlabelled]);
         assert!(batch.labels[..voxels].contains(&1) && !batch.labels[voxels..].contains(&1));
         let (first, second) = (
@@ -277,7 +291,8 @@ fn batches_are_made_of_streams() {
         orders.insert(first[0].to_bits());
     }
     assert_eq!(orders.len(), 2);
-    let lost = sampler.with_streams(&[(Pseudo, 1)].into());
-    let error = lost.batch(&cases[..2], 0, 1).unwrap_err();
+    let settings = recipe.training.get_mut("coarse").unwrap();
+    settings.streams = [(Pseudo, 3)].into();
+    let error = Sampler::new(&view, settings, 5).batch(&cases[..2], 0).unwrap_err();
     assert!(error.to_string().contains("pseudo"), "{error}");
 }

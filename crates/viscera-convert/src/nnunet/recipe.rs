@@ -70,6 +70,7 @@ pub(super) fn recipe(parts: Parts<'_>) -> Result<Recipe, String> {
         },
         stages: vec![stage],
         training: Default::default(),
+        phases: Vec::new(),
     })
 }
 

@@ -71,6 +71,7 @@ impl Model {
             },
             stages: vec![stage],
             training: BTreeMap::new(),
+            phases: Vec::new(),
         };
         recipe.validate(&table)?;
         let weights = StageWeights {

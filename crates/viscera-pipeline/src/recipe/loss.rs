@@ -253,6 +253,19 @@ pub enum Stream {
     Unlabelled,
 }
 
+impl Stream {
+    /// Its name in recipes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Labelled => "labelled",
+            Self::Partial => "partial",
+            Self::Pseudo => "pseudo",
+            Self::Unlabelled => "unlabelled",
+        }
+    }
+}
+
 impl LossTerm {
     /// Whether it sees samples of a stream.
     #[must_use]
@@ -279,13 +292,7 @@ impl LossTerm {
     /// Its name in logs: the formula's, with the streams where they are given.
     #[must_use]
     pub fn name(&self) -> String {
-        let name = |stream: &Stream| match stream {
-            Stream::Labelled => "labelled",
-            Stream::Partial => "partial",
-            Stream::Pseudo => "pseudo",
-            Stream::Unlabelled => "unlabelled",
-        };
-        let streams: Vec<&str> = self.streams.iter().map(name).collect();
+        let streams: Vec<&str> = self.streams.iter().map(|stream| stream.name()).collect();
         let colon = if streams.is_empty() { "" } else { ":" };
         format!("{}{colon}{}", self.formula.name(), streams.join("+"))
     }

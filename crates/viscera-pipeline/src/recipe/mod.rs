@@ -1,6 +1,7 @@
 //! A method as data: the TOML that says which networks run on what, and how each was trained.
 //!
-//! A recipe has a `[recipe]` header, one `[[stage]]` per network in running order, and a `[training.ID]` table per stage.
+//! A recipe has a `[recipe]` header, one `[[stage]]` per network in running order, a `[training.ID]` table per stage, and
+//! `[[phase]]` tables where the training has several.
 //! Unknown keys are errors. Triples are `[z, y, x]`; lengths are millimetres, intensities Hounsfield units.
 
 mod classes;
@@ -10,6 +11,7 @@ mod loss;
 mod network;
 mod page;
 mod parse;
+mod phase;
 mod postprocess;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -27,10 +29,12 @@ pub use grid::{
 pub use inference::{Activation, Average, Inference, Mode, PatchWeights, Restore, SlidingWindow};
 pub use loss::{ChannelLoss, Formula, LossSettings, LossTerm, Partial, SoftmaxLoss, Stream};
 pub use network::{NetworkSpec, UnetPlan};
+pub use phase::{Phase, PhaseStage, PseudoLabel, TrainingChanges};
 pub use postprocess::{ClassList, Far, PostRule};
 pub use stage::{Crop, Orient, RoiSpec, Role, Stage};
 pub use training::{
-    AdamSettings, Augment, Axis, Chance, Mirror, OptimizerSettings, Profile, Schedule, Supervision, TrainingSettings,
+    AdamSettings, Augment, Axis, Chance, IntensitySource, Kept, Mirror, OptimizerSettings, Profile, Schedule,
+    Supervision, TrainingSettings,
 };
 
 use crate::PipelineError;
@@ -78,6 +82,9 @@ pub struct Recipe {
     /// How each stage is trained, by the stage's id.
     #[serde(default)]
     pub training: BTreeMap<String, TrainingSettings>,
+    /// The phases of its training, in order; one phase of all stages if empty.
+    #[serde(default, rename = "phase", skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<Phase>,
 }
 
 /// The `[recipe]` table.
@@ -293,10 +300,8 @@ deep_supervision = true
         for name in Recipe::builtin_names() {
             let mut recipe = Recipe::builtin(name).unwrap();
             recipe.check_trainable().unwrap();
-            // A network that sees the union of the classes would be trained on each of them.
-            for stage in recipe.stages.iter_mut().filter(|stage| stage.role == Role::Localise) {
-                stage.classes = StageClasses::Union;
-            }
+            // Cases are prepared in RAS+.
+            recipe.stages.iter_mut().for_each(|stage| stage.orient = Orient::File);
             assert_eq!(recipe.check_trainable().is_err(), !recipe.training.is_empty(), "{name}");
         }
     }

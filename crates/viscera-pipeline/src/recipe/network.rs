@@ -112,6 +112,21 @@ pub struct UnetPlan {
 }
 
 impl NetworkSpec {
+    /// Its builder's name in recipes.
+    #[must_use]
+    pub fn arch(&self) -> &'static str {
+        match self {
+            Self::CoarseUnet { .. } => "coarse_unet",
+            Self::EfficientSegNet { .. } => "efficientsegnet",
+            Self::PlainUnet(_) => "plain_unet",
+            Self::ResidualEncoderUnet(_) => "residual_encoder_unet",
+            Self::GenericUnet(_) => "generic_unet",
+            Self::DmfNet { .. } => "dmfnet",
+            Self::PhTrans { .. } => "phtrans",
+            Self::Graph {} => "graph",
+        }
+    }
+
     /// The network for so many channels in and out.
     ///
     /// # Errors

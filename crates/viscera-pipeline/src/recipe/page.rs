@@ -1,8 +1,8 @@
 //! A recipe as a page for people, Markdown.
 
 use super::{
-    Activation, Average, ChannelRule, Crop, Interpolation, Method, Mode, Normalise, Orient, PatchWeights, Recipe,
-    Resample, Restore, Role, SeparateZ, Stage, StageClasses,
+    Activation, Average, ChannelRule, Crop, Interpolation, Method, Mode, Normalise, Orient, PatchWeights, Phase,
+    PhaseStage, Recipe, Resample, Restore, Role, SeparateZ, Stage, StageClasses, Supervision,
 };
 use crate::PipelineError;
 use std::fmt::Write as _;
@@ -46,16 +46,64 @@ impl Recipe {
         if self.training.is_empty() {
             line("The recipe does not say how its networks are trained.");
         }
-        for (id, training) in &self.training {
-            line(&format!(
-                "- **{id}**: {} epochs of {} steps, {} samples a step, learning rate {}.",
-                training.epochs,
-                training.iterations_per_epoch,
-                training.batch_size,
-                training.optimizer.lr()
-            ));
+        if self.phases.is_empty() {
+            self.phase_stages(None).iter().for_each(|part| line(&part.facts()));
+        }
+        for (number, phase) in self.phases.iter().enumerate() {
+            line(&format!("{}. **{}**{}", number + 1, phase.id, phase.facts()));
+            let parts = self.phase_stages(Some(phase));
+            parts.iter().for_each(|part| line(&format!("   {}", part.facts())));
         }
         Ok(out)
+    }
+}
+
+impl Phase {
+    fn facts(&self) -> String {
+        match (&self.pseudo_label, &self.labels) {
+            (Some(label), _) => {
+                let cases: Vec<&str> = label.cases.iter().map(|stream| stream.name()).collect();
+                format!(": \"{}\" labels the {} cases", label.with, cases.join(" and "))
+            }
+            (None, Some(from)) => format!(", with the labels of \"{from}\""),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+impl PhaseStage {
+    fn facts(&self) -> String {
+        let training = &self.settings;
+        let streams: Vec<String> = training
+            .streams
+            .iter()
+            .map(|(s, n)| format!("{n} {}", s.name()))
+            .collect();
+        let streams = if streams.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", streams.join(", "))
+        };
+        let from = self
+            .start_from
+            .as_ref()
+            .map(|(phase, stage)| format!(", from the weights of {phase}/{stage}"));
+        let teacher = match training.supervision {
+            Supervision::MeanTeacher { decay, weight, .. } => {
+                format!(", with a mean teacher (decay {decay}, weight {weight})")
+            }
+            Supervision::Supervised => String::new(),
+        };
+        format!(
+            "- **{}** (`{}`): {} epochs of {} steps, {} samples a step{streams}, learning rate {}{}{teacher}.",
+            self.stage.id,
+            self.stage.network.arch(),
+            training.epochs,
+            training.iterations_per_epoch,
+            training.batch_size,
+            training.optimizer.lr(),
+            from.unwrap_or_default()
+        )
     }
 }
 
@@ -115,9 +163,7 @@ impl Stage {
         let failed = |source| crate::prepare::network_error(self, source);
         let classes = self.table(labels)?.entries().len();
         let outputs = self.inference.channels(classes);
-        let arch = serde_json::to_value(&self.network).ok();
-        let arch = arch.as_ref().and_then(|v| v.get("arch")).and_then(|v| v.as_str());
-        let mut text = format!("`{}`", arch.unwrap_or("graph"));
+        let mut text = format!("`{}`", self.network.arch());
         if let Ok(graph) = self.network.graph(self.normalise.channels(), outputs) {
             let size = self.network_size();
             let trained: Counts = graph.counts(size).map_err(failed)?;

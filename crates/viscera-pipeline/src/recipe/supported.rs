@@ -1,6 +1,6 @@
 //! What of a recipe this version can carry out on a scan. Recipes of other tools may say more.
 
-use super::{FixedSize, Normalise, Orient, Recipe, Resample, Role, Stage, StageClasses, WindowZScore};
+use super::{ChannelRule, Normalise, Orient, Recipe, Resample, Role, Stage};
 use crate::PipelineError;
 use viscera_net::{Graph, NetError};
 
@@ -41,28 +41,6 @@ impl Stage {
         Ok(cut.enlarged(std::array::from_fn(|a| size[a] / found[a]), true))
     }
 
-    /// The fixed size of its input, for training on whole volumes.
-    ///
-    /// # Errors
-    /// [`PipelineError::Untrainable`] when it has none.
-    pub fn fixed_size(&self) -> Result<FixedSize, PipelineError> {
-        match &self.resample {
-            Resample::Size(fixed) => Ok(*fixed),
-            Resample::Spacing(_) => Err(self.untrainable("resample.spacing_mm")),
-        }
-    }
-
-    /// Window and z-score of its input, for training.
-    ///
-    /// # Errors
-    /// [`PipelineError::Untrainable`] when it has none.
-    pub fn window_zscore(&self) -> Result<WindowZScore, PipelineError> {
-        match &self.normalise {
-            Normalise::Window(window) => Ok(*window),
-            Normalise::Channels(_) => Err(self.untrainable("normalise.channels")),
-        }
-    }
-
     fn untrainable(&self, setting: &'static str) -> PipelineError {
         PipelineError::Untrainable {
             stage: self.id.clone(),
@@ -96,20 +74,24 @@ impl Recipe {
         Ok(())
     }
 
-    /// Checks that this version can train by it: whole volumes of a fixed size, RAS+, all classes.
+    /// Checks that this version can train by it: one channel of CT in RAS+ with known intensities.
     ///
     /// # Errors
-    /// [`PipelineError::Unsupported`] naming the first setting that cannot be carried out.
+    /// [`PipelineError::Unsupported`] and [`PipelineError::Untrainable`] naming the first setting that cannot be carried
+    /// out.
     pub fn check_trainable(&self) -> Result<(), PipelineError> {
         self.check_supported()?;
         for stage in self.stages.iter().filter(|stage| self.training.contains_key(&stage.id)) {
+            let known = match &stage.normalise {
+                Normalise::Window(_) => true,
+                Normalise::Channels(channels) => matches!(
+                    channels.as_slice(),
+                    [ChannelRule::Fixed { .. } | ChannelRule::Zscore { nonzero: false }]
+                ),
+            };
             let settings = [
-                ("classes", stage.classes != StageClasses::All),
                 ("orient = \"file\"", stage.orient != Orient::Ras),
-                ("axes", stage.axes != [0, 1, 2]),
-                ("crop", stage.crop.is_some()),
-                ("resample.spacing_mm", matches!(stage.resample, Resample::Spacing(_))),
-                ("normalise.channels", matches!(stage.normalise, Normalise::Channels(_))),
+                ("normalise.channels", !known),
                 ("inference.folds", !stage.inference.folds.is_empty()),
             ];
             if let Some((setting, _)) = settings.into_iter().find(|(_, wanted)| *wanted) {

@@ -34,6 +34,16 @@ pub struct TrainingSettings {
     /// Random changes of the samples.
     #[serde(default)]
     pub augment: Augment,
+    /// Epochs at the end without random changes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub plain_epochs: u64,
+    /// With a sliding window: share of a step's patches that show a voxel of a class, drawn evenly over the classes of
+    /// the case, then over its voxels (nnU-Net: 0.33, of which the last ⌈0.33 · batch⌉ or so samples of a batch are made).
+    #[serde(default = "third", skip_serializing_if = "is_third")]
+    pub foreground_share: f64,
+    /// Where the constants of `normalise.channels` come from.
+    #[serde(default, skip_serializing_if = "IntensitySource::is_default")]
+    pub intensities: IntensitySource,
     /// Seed of fresh weights, of the order of cases and of their random changes.
     #[serde(default)]
     pub seed: u64,
@@ -56,6 +66,19 @@ fn one() -> u64 {
     1
 }
 
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// nnU-Net's.
+fn third() -> f64 {
+    0.33
+}
+
+fn is_third(share: &f64) -> bool {
+    *share == third()
+}
+
 fn two() -> f64 {
     2.0
 }
@@ -69,13 +92,64 @@ impl TrainingSettings {
 }
 
 /// Kinds of supervision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Supervision {
     /// Every case is labelled, each for the classes that it annotates.
     #[default]
     Supervised,
+    /// The network also learns from a moving average of itself, its teacher, for annotations that miss some of what there
+    /// is (Tarvainen and Valpola 2017, as FLARE23's StMt has it): loss(labels) + `weight` · loss(what the teacher says of
+    /// the same input, with the annotated voxels laid over it).
+    MeanTeacher {
+        /// Decay of the average per step.
+        #[serde(default = "teacher_decay")]
+        decay: f32,
+        /// Weight of the second loss.
+        #[serde(default = "full")]
+        weight: f64,
+        /// Whose weights are validated and kept.
+        #[serde(default)]
+        keep: Kept,
+    },
+}
+
+fn teacher_decay() -> f32 {
+    0.99
+}
+
+fn full() -> f64 {
+    1.0
+}
+
+/// Whose weights a mean teacher's training keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// The student's (StMt).
+    #[default]
+    Student,
+    /// The teacher's.
+    Teacher,
+}
+
+/// Where the constants of `normalise.channels` with `scheme = "fixed"` come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IntensitySource {
+    /// The recipe.
+    #[default]
+    Recipe,
+    /// The labelled voxels of the cases that are trained on: 0.5th and 99.5th percentiles, mean and standard deviation. The
+    /// recipe in the model file has what was found.
+    Data,
+}
+
+impl IntensitySource {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How parameters move.

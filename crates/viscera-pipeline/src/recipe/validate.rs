@@ -1,8 +1,9 @@
 //! Values of a recipe that parse but cannot be.
 
 use super::{
-    Activation, Average, ChannelRule, Crop, Inference, Method, Mode, NetworkSpec, Normalise, OptimizerSettings, Recipe,
-    Resample, Role, Schedule, SeparateZ, Stage, StageClasses, TrainingSettings,
+    Activation, Average, ChannelRule, Crop, Inference, IntensitySource, Method, Mode, NetworkSpec, Normalise,
+    OptimizerSettings, PhaseStage, Recipe, Resample, Role, Schedule, SeparateZ, Stage, StageClasses, Supervision,
+    TrainingSettings,
 };
 use crate::PipelineError;
 use std::collections::BTreeSet;
@@ -63,9 +64,16 @@ pub(super) fn validate(recipe: &Recipe, table: &LabelTable, source: &str) -> Res
             let Some(stage) = recipe.stage(id) else {
                 return Err(format!("[training.{id}] speaks of a stage that there is not"));
             };
-            let loss = training.loss.check(stage.inference.activation);
-            loss.and_then(|()| check_training(training))
-                .map_err(|reason| format!("[training.{id}]: {reason}"))?;
+            check_training(training, stage).map_err(|reason| format!("[training.{id}]: {reason}"))?;
+        }
+        recipe.check_phases()?;
+        for phase in &recipe.phases {
+            for PhaseStage { stage, settings, .. } in recipe.phase_stages(Some(phase)) {
+                let classes = stage.table(table).map_err(|e| e.to_string())?;
+                check_training(&settings, &stage)
+                    .and_then(|()| check_network(&stage, &classes))
+                    .map_err(|reason| format!("phase {}, stage \"{}\": {reason}", phase.id, stage.id))?;
+            }
         }
         Ok(())
     };
@@ -306,7 +314,8 @@ fn check_network(stage: &Stage, table: &LabelTable) -> Result<(), String> {
     Ok(())
 }
 
-fn check_training(training: &TrainingSettings) -> Result<(), String> {
+fn check_training(training: &TrainingSettings, stage: &Stage) -> Result<(), String> {
+    training.loss.check(stage.inference.activation)?;
     if training.steps() == 0 || training.batch_size == 0 || training.validate_every == 0 {
         return Err("epochs, iterations_per_epoch, batch_size and validate_every must be at least 1".to_owned());
     }
@@ -354,6 +363,28 @@ fn check_training(training: &TrainingSettings) -> Result<(), String> {
     }
     if training.ema.is_some_and(|d| !(0.0..1.0).contains(&d)) {
         return Err("ema must lie in 0 ≤ d < 1".to_owned());
+    }
+    if let Supervision::MeanTeacher { decay, weight, .. } = training.supervision {
+        if !(0.0..1.0).contains(&decay) || !(weight.is_finite() && weight >= 0.0) {
+            return Err(format!("supervision: {:?} cannot be", training.supervision));
+        }
+        if training.ema.is_some() {
+            return Err("ema: a mean teacher is an average already".to_owned());
+        }
+    }
+    if !(0.0..=1.0).contains(&training.foreground_share) {
+        return Err(format!(
+            "foreground_share = {} is not between 0 and 1",
+            training.foreground_share
+        ));
+    }
+    if training.plain_epochs > training.epochs {
+        return Err("plain_epochs are part of the epochs".to_owned());
+    }
+    let constants =
+        matches!(&stage.normalise, Normalise::Channels(c) if matches!(c.as_slice(), [ChannelRule::Fixed { .. }]));
+    if training.intensities == IntensitySource::Data && !constants {
+        return Err("intensities = \"data\" needs a normalise.channels with scheme = \"fixed\"".to_owned());
     }
     if !positive(training.cache_spacing_mm) {
         return Err("cache_spacing_mm must be positive".to_owned());

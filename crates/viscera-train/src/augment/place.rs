@@ -1,17 +1,15 @@
 //! Which part of a case a sample shows, and how it is turned: the way from the network's grid to the cached volume.
 
 use super::{Lattice, drawn, drawn_factor, evenly, factor};
-use crate::CachedCase;
+use crate::StageCase;
+use crate::view::Span;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use viscera_image::Geometry;
-use viscera_pipeline::recipe::{Augment, Stage};
+use viscera_image::{Convention, Geometry};
+use viscera_pipeline::recipe::{Augment, Resample, Stage};
 
 /// Least extent of a sample in mm.
 const LEAST_MM: f64 = 16.0;
-
-/// A range of (fractional) voxel indices, both ends inside, along `[z, y, x]`.
-type Span = [[f64; 2]; 3];
 
 /// From network voxels to cached voxels: `origin + steps · index + deformation`.
 #[derive(Debug, Clone)]
@@ -28,22 +26,24 @@ pub(crate) struct Placement {
     pub(crate) spacing: [f64; 3],
 }
 
-/// Draws the box of a sample and its spatial changes. Without augmentation this is the geometry of inference: the whole
-/// volume, or the labels' box and the stage's margin, with the first and last voxel centres on the box's ends.
+/// Draws the box of a sample and its spatial changes. A stage with a fixed size sees, without augmentation, what inference
+/// sees: the whole volume, or the labels' box and the stage's margin. Of that, a stage with a sliding window sees a patch at
+/// its spacing: anywhere, or around a voxel of a class if `foreground`; inside, where it fits (nnU-Net lets it stand out at
+/// the upper ends).
 ///
 /// A stage with a ROI sees the box around the labels of the classes that the case annotates. Where these are not all
 /// classes, the box would be smaller than the one that a localiser finds; while training, its sides then move outwards
 /// evenly between where they are and the border (drawn for every second sample).
 pub(crate) fn place(
-    case: &CachedCase,
+    case: &StageCase,
     stage: &Stage,
-    size: [usize; 3],
     partial: bool,
+    foreground: bool,
     augment: &Augment,
     rng: &mut ChaCha8Rng,
 ) -> Placement {
-    let geometry = case.image.geometry();
-    let whole: Span = geometry.shape.map(|n| [0.0, (n - 1) as f64]);
+    let geometry = case.case.geometry();
+    let whole = case.whole;
     let mut visible = cut(whole, augment, rng);
     let mut span = visible;
     if let Some(roi) = &stage.roi {
@@ -58,7 +58,33 @@ pub(crate) fn place(
     } else if case.extent(visible).is_none() {
         (visible, span) = (whole, whole);
     }
-    turn(span, visible, geometry, size, augment, rng)
+    let size = stage.network_size();
+    let extent = |a: usize| span[a][1] - span[a][0];
+    let mm = geometry.spacing;
+    let steps: [f64; 3] = match &stage.resample {
+        Resample::Spacing(grid) => {
+            let steps: [f64; 3] = std::array::from_fn(|a| grid.spacing_mm[a] / mm[a]);
+            // The network sees nothing beyond its ROI.
+            visible = span;
+            let around = foreground.then(|| case.spot(span, rng)).flatten();
+            span = std::array::from_fn(|a| {
+                let half = 0.5 * steps[a] * (size[a] - 1) as f64;
+                let [low, high] = [span[a][0] + half, span[a][1] - half];
+                let centre = match around {
+                    _ if low >= high => 0.5 * (low + high),
+                    Some(place) => place[a].clamp(low, high),
+                    None => evenly([low, high], rng),
+                };
+                [centre - half, centre + half]
+            });
+            steps
+        }
+        Resample::Size(fixed) => std::array::from_fn(|a| match fixed.convention {
+            Convention::AlignCorners => extent(a) / (size[a].max(2) - 1) as f64,
+            Convention::HalfPixel => (extent(a) + 1.0) / size[a] as f64,
+        }),
+    };
+    turn(span, steps, visible, geometry, size, augment, rng)
 }
 
 /// The field of view that is left.
@@ -124,9 +150,11 @@ fn grow(
     })
 }
 
-/// Rotation, scale, stretch, shift, mirroring and deformation about the middle of the box.
+/// Rotation, scale, stretch, shift, mirroring and deformation about the middle of the box; `step` in cached voxels between
+/// two of the network's.
 fn turn(
     span: Span,
+    step: [f64; 3],
     visible: Span,
     geometry: &Geometry,
     size: [usize; 3],
@@ -134,7 +162,8 @@ fn turn(
     rng: &mut ChaCha8Rng,
 ) -> Placement {
     let mm = geometry.spacing;
-    let extent: [f64; 3] = std::array::from_fn(|a| (span[a][1] - span[a][0]) * mm[a]);
+    let step: [f64; 3] = std::array::from_fn(|a| step[a] * mm[a]);
+    let extent: [f64; 3] = std::array::from_fn(|a| step[a] * (size[a].max(2) - 1) as f64);
     let mut zoom = [1.0; 3];
     let mut rotation = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     let mut shift = [0.0; 3];
@@ -170,7 +199,7 @@ fn turn(
 
     // Content that is to look twice as large is sampled in steps half as long, and moves against the shift.
     let steps: [[f64; 3]; 3] = std::array::from_fn(|a| {
-        let step = extent[a] / (size[a].max(2) - 1) as f64 / zoom[a];
+        let step = step[a] / zoom[a];
         std::array::from_fn(|b| rotation[b][a] * step * per_mm[b])
     });
     let origin = std::array::from_fn(|b| {
@@ -182,7 +211,7 @@ fn turn(
         steps,
         lattice,
         visible,
-        spacing: std::array::from_fn(|a| (extent[a] / (size[a].max(2) - 1) as f64).max(1e-3)),
+        spacing: step.map(|mm| mm.max(1e-3)),
     }
 }
 

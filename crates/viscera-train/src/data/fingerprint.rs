@@ -2,12 +2,13 @@
 //! `dataset_fingerprint.json`, so that either program reads the other's.
 
 use super::Read;
-use crate::TrainError;
+use crate::{CachedCase, TrainError};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
-use viscera_image::{LabelMap, Volume, bounding_box};
+use std::sync::Arc;
+use viscera_image::bounding_box;
 use viscera_io::{Case, write_json};
 
 /// Steps per HU to which intensities that are no whole numbers are rounded.
@@ -136,6 +137,15 @@ impl Fingerprint {
     }
 }
 
+impl Intensities {
+    /// Those of prepared cases; `None` when no voxel is labelled.
+    pub(crate) fn of_prepared(cases: &[Arc<CachedCase>]) -> Option<Self> {
+        let of = |case: &Arc<CachedCase>| counts(case.hu().iter().map(|&v| f32::from(v)), case.labels(false));
+        let all: Vec<BTreeMap<i64, u64>> = cases.par_iter().map(of).filter(|c| !c.is_empty()).collect();
+        pooled(&all.iter().collect::<Vec<_>>())
+    }
+}
+
 struct OfCase {
     spacing: [f64; 3],
     size: [usize; 3],
@@ -160,18 +170,16 @@ impl OfCase {
             spacing: image.geometry().spacing,
             size,
             share: size.iter().product::<usize>() as f64 / image.data().len() as f64,
-            counts: counts(&image, &labels),
+            counts: counts(image.data().iter().copied(), labels.data()),
         })
     }
 }
 
-fn counts(image: &Volume<f32>, labels: &LabelMap) -> BTreeMap<i64, u64> {
-    let mut steps: Vec<i64> = image
-        .data()
-        .iter()
-        .zip(labels.data())
+fn counts(values: impl Iterator<Item = f32>, labels: &[u8]) -> BTreeMap<i64, u64> {
+    let mut steps: Vec<i64> = values
+        .zip(labels)
         .filter(|(v, label)| **label > 0 && v.is_finite())
-        .map(|(v, _)| (f64::from(*v) * STEPS).round() as i64)
+        .map(|(v, _)| (f64::from(v) * STEPS).round() as i64)
         .collect();
     steps.sort_unstable();
     let groups = steps.chunk_by(|a, b| a == b);

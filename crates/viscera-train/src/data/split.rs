@@ -98,7 +98,7 @@ mod tests {
             image: "x".into(),
             labels: None,
             annotated: AnnotatedClasses::none(),
-            pseudo: false,
+            pseudo: AnnotatedClasses::none(),
             // 8 of A, 4 of B, 2 each of C, D, E, F.
             centre: Some(["A", "A", "A", "A", "B", "B", "C", "D", "E", "F"][i / 2].to_owned()),
         };

@@ -1,7 +1,7 @@
 //! Trilinear enlargement that keeps the first and last voxel centres (align-corners), and its transpose.
 
 /// The way between two grids.
-pub(super) struct Enlarge {
+pub(crate) struct Enlarge {
     from: [usize; 3],
     /// For each place of each axis of the large grid: the lower of the two places on the small one, and the upper one's
     /// weight.
@@ -10,7 +10,7 @@ pub(super) struct Enlarge {
 
 impl Enlarge {
     /// From one size to another `[z, y, x]`.
-    pub(super) fn new(from: [usize; 3], to: [usize; 3]) -> Self {
+    pub(crate) fn new(from: [usize; 3], to: [usize; 3]) -> Self {
         let taps = std::array::from_fn(|a| {
             let scale = (from[a] - 1) as f64 / (to[a].max(2) - 1) as f64;
             let tap = |i: usize| {
@@ -24,7 +24,7 @@ impl Enlarge {
     }
 
     /// The enlarged array.
-    pub(super) fn forward(&self, data: &[f32]) -> Vec<f32> {
+    pub(crate) fn forward(&self, data: &[f32]) -> Vec<f32> {
         let mut size = self.from;
         let mut data = data.to_vec();
         for axis in 0..3 {
@@ -49,7 +49,7 @@ impl Enlarge {
     }
 
     /// The gradient of the small array, of that of the enlarged one.
-    pub(super) fn backward(&self, gradient: &[f32]) -> Vec<f32> {
+    pub(crate) fn backward(&self, gradient: &[f32]) -> Vec<f32> {
         let mut size: [usize; 3] = std::array::from_fn(|a| self.taps[a].len());
         let mut data = gradient.to_vec();
         for axis in (0..3).rev() {

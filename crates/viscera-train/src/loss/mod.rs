@@ -20,6 +20,7 @@ mod tests;
 mod voxel;
 
 use crate::TrainError;
+pub(crate) use enlarge::Enlarge;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ use viscera_pipeline::recipe::{Formula, LossSettings, SoftmaxLoss, Stream};
 pub struct Target<'a> {
     /// Label ids, `batch` maps one after the other.
     pub labels: &'a [u8],
+    /// The same on the grids of the coarser heads, in their order; those of the nearest voxels if empty.
+    pub coarser: &'a [Vec<u8>],
     /// The classes that each sample annotates.
     pub annotated: &'a [AnnotatedClasses],
     /// Where the labels of each sample come from; those of an unlabelled one are not looked at.
@@ -78,7 +81,12 @@ pub fn evaluate(
         .iter()
         .all(|head| head.shape()[..2] == [batch, channels] && !head.data().is_empty());
     let samples = [target.annotated.len(), target.streams.len()];
-    if !alike || channels != expected || samples != [batch; 2] || target.labels.len() != batch * voxels {
+    let coarser = heads.iter().skip(1).zip(target.coarser);
+    let coarser_fit = coarser.fold(true, |fit, (head, labels)| {
+        fit && labels.len() == batch * head.spatial().iter().product::<usize>()
+    });
+    if !alike || !coarser_fit || channels != expected || samples != [batch; 2] || target.labels.len() != batch * voxels
+    {
         return Err(TrainError::settings(format!(
             "logits of shape {:?} do not fit {} labels of {} samples with {} classes",
             finest.shape(),
@@ -117,9 +125,13 @@ fn softmax_heads(
     let mut value = LossValue::default();
     let mut gradients: Vec<Tensor> = heads.iter().map(|head| Tensor::zeros(head.shape())).collect();
     let size = heads.first().map_or([0; 3], Tensor::spatial);
-    for ((head, gradient), &weight) in heads.iter().zip(&mut gradients).zip(&weights) {
+    for (at, ((head, gradient), &weight)) in heads.iter().zip(&mut gradients).zip(&weights).enumerate() {
         if weight > 0.0 {
-            let labels = nearest(target.labels, size, head.spatial());
+            let given = at.checked_sub(1).and_then(|at| target.coarser.get(at));
+            let labels = match given {
+                Some(labels) => Cow::Borrowed(labels.as_slice()),
+                None => nearest(target.labels, size, head.spatial()),
+            };
             let target = Target {
                 labels: &labels,
                 ..target
@@ -148,7 +160,7 @@ fn softmax_heads(
 
 /// Labels of a coarser grid over the same extent: those of the voxel in which the coarse voxel's centre lies, the upper
 /// one at a border.
-fn nearest(labels: &[u8], from: [usize; 3], to: [usize; 3]) -> Cow<'_, [u8]> {
+pub(crate) fn nearest(labels: &[u8], from: [usize; 3], to: [usize; 3]) -> Cow<'_, [u8]> {
     if from == to {
         return Cow::Borrowed(labels);
     }

@@ -32,6 +32,7 @@ fn losses_equal_pytorch() {
     let annotated: Vec<AnnotatedClasses> = e.annotated.iter().map(|a| a.iter().copied().collect()).collect();
     let target = Target {
         labels: &e.labels,
+        coarser: &[],
         annotated: &annotated,
         streams: &[Stream::Partial; 2],
         classes: &e.classes,
@@ -68,6 +69,7 @@ fn smooth_makes_absent_classes_count() {
     let labels = vec![0u8; 1000];
     let target = Target {
         labels: &labels,
+        coarser: &[],
         annotated: &annotated,
         streams: &[Stream::Labelled],
         classes: &[1],
@@ -94,6 +96,7 @@ fn shapes_that_do_not_fit_are_refused() {
     let annotated = [AnnotatedClasses::none()];
     let target = Target {
         labels: &[0; 8],
+        coarser: &[],
         annotated: &annotated,
         streams: &[Stream::Labelled],
         classes: &[1, 2],
@@ -145,6 +148,7 @@ fn fused_passes_equal_automatic_differentiation() {
     let annotated = [classes.into_iter().collect::<AnnotatedClasses>()];
     let target = Target {
         labels: &labels,
+        coarser: &[],
         annotated: &annotated,
         streams: &[Stream::Labelled],
         classes: &classes,
@@ -181,6 +185,7 @@ fn the_number_of_threads_does_not_matter() {
     let annotated = [[1, 2].into_iter().collect::<AnnotatedClasses>()];
     let target = Target {
         labels: &labels,
+        coarser: &[],
         annotated: &annotated,
         streams: &[Stream::Labelled],
         classes: &[1, 2],
@@ -243,6 +248,7 @@ fn softmax_terms_equal_pytorch() {
         let annotated: Vec<AnnotatedClasses> = case.annotated.iter().map(|a| a.iter().copied().collect()).collect();
         let target = Target {
             labels: &e.labels,
+            coarser: &[],
             annotated: &annotated,
             streams: &e.streams,
             classes: &e.classes,
@@ -280,6 +286,7 @@ fn pyramid_consistency_equals_pytorch() {
     let annotated = [AnnotatedClasses::none(); 2];
     let target = Target {
         labels: &[7; 256],
+        coarser: &[],
         annotated: &annotated,
         streams: &[Stream::Unlabelled; 2],
         classes: &[1, 2],
@@ -335,6 +342,7 @@ fn gradients_equal_finite_differences() {
     let annotated = [[1, 2, 3].into_iter().collect(), [1, 3].into_iter().collect()];
     let target = Target {
         labels: &labels,
+        coarser: &[],
         annotated: &annotated,
         streams: &[Stream::Labelled, Stream::Partial],
         classes: &[1, 2, 3],
@@ -374,6 +382,7 @@ fn softmax_terms_are_deterministic_and_hide_nothing() {
     let annotated = [[1, 2].into_iter().collect::<AnnotatedClasses>()];
     let target = Target {
         labels: &labels,
+        coarser: &[],
         annotated: &annotated,
         streams: &[Stream::Labelled],
         classes: &[1, 2],

@@ -112,6 +112,9 @@ impl Plan {
                 profile: Profile::Standard,
                 ..Augment::default()
             },
+            plain_epochs: 0,
+            foreground_share: 0.33,
+            intensities: Default::default(),
             seed: 0,
             clip_norm: Some(12.0),
             ema: None,
@@ -127,6 +130,7 @@ impl Plan {
             },
             stages: vec![stage],
             training: [(STAGE.to_owned(), training)].into(),
+            phases: Vec::new(),
         };
         recipe.validate(table)?;
         Ok(recipe)
