@@ -1,10 +1,11 @@
 """Runs `viscera bench net` and its peers in turn on one machine and writes one table.
 
-    pip install torch numpy onnx onnxruntime openvino
+    pip install torch numpy onnxruntime openvino safetensors dynamic_network_architectures
     python compare.py path/to/viscera [--precision f32] [--threads 2] [--rounds 2] [--runs 3] [--rows net1:128 ...]
 
-Each measurement is a process of its own, and rounds go through all of them in order, so that slow drifts of the machine
-touch everybody. Leave the machine alone meanwhile. A row is NETWORK:SIZE, or NETWORK:SIZE:train.
+onnxruntime and OpenVINO run what `viscera model export` writes, PyTorch the networks of nets.py. Each measurement is a
+process of its own, and rounds go through all of them in order, so that slow drifts of the machine touch everybody. Leave
+the machine alone meanwhile. A row is NETWORK:SIZE, or NETWORK:SIZE:train; SIZE is N for a cube, or ZxYxX.
 `ONEDNN_MAX_CPU_ISA=AVX2` and `VISCERA_ISA=avx2` in the environment hold both sides to AVX2.
 """
 import argparse
@@ -26,6 +27,18 @@ def measure(command):
     return json.loads(done.stdout[done.stdout.index("{") :])
 
 
+def voxels(size):
+    return size if "x" in size else "x".join([size] * 3)
+
+
+def export(viscera, name, size, folder):
+    """The network with fresh weights as ONNX, for an input of that size."""
+    model = Path(folder) / f"{name}.safetensors"
+    subprocess.run([viscera, "model", "init", name, "-o", model], check=True, stdout=subprocess.DEVNULL)
+    command = [viscera, "model", "export", model, "--onnx", "--input", size.replace("x", ",")]
+    subprocess.run([*command, "-o", Path(folder) / f"{name}-{size}.onnx"], check=True, stdout=subprocess.DEVNULL)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("viscera", type=Path)
@@ -40,14 +53,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         results = {}
         rows = [(*row.split(":"), "")[:3] for row in args.rows]
+        rows = [(name, voxels(size), train) for name, size, train in rows]
         for name, size, train in rows:
             if not train:
-                # In a process of its own, as the peak memory of this one would count for all that it starts.
-                measure([sys.executable, "one.py", "export", name, size, "f32", args.threads, args.runs, folder])
+                export(viscera, name, size, folder)
         for _ in range(args.rounds):
             for name, size, train in rows:
                 ours = [str(viscera), "--json", "--threads", args.threads, "bench", "net", name, "--runs", args.runs]
-                ours += ["--input", ",".join([size] * 3), *(["--train"] if train else [])]
+                ours += ["--input", size.replace("x", ","), *(["--train"] if train else ["--precision", args.precision])]
                 found = measure(ours)
                 if found:
                     seconds, peak = found["seconds"], found["process_peak_mib"]
@@ -63,7 +76,7 @@ def main():
         median = statistics.median(f["median"] for f in found)
         ours = statistics.median(f["median"] for f in results[name, size, train, "viscera"])
         fastest, peak = min(f["min"] for f in found), max(f["peak_mib"] for f in found)
-        what = f"{name} {size}³ {train}".strip()
+        what = f"{name} {size.replace('x', '×')} {train}".strip()
         print(f"| {what} | {program} | {median:.3f} | {fastest:.3f} | {peak:.0f} | {median / ours:.2f} |")
 
 

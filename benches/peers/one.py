@@ -1,8 +1,8 @@
 """Times one peer in this process and prints a JSON line.
 
-Usage: one.py export|openvino|onnxruntime|torch|torch-train NETWORK SIZE f32|bf16 THREADS RUNS FOLDER
+Usage: one.py openvino|onnxruntime|torch|torch-train NETWORK ZxYxX f32|bf16 THREADS RUNS FOLDER
 
-`export` writes the ONNX file that the two before it read, and measures nothing.
+The first two read the ONNX file `NETWORK-ZxYxX.onnx` in the folder.
 """
 import json
 import resource
@@ -14,28 +14,27 @@ from pathlib import Path
 import numpy as np
 
 peer, name, size, dtype, threads, runs, folder = sys.argv[1:]
-size, threads, runs = int(size), int(threads), int(runs)
-x = np.random.default_rng(0).standard_normal((1, 1, size, size, size), dtype=np.float32)
+shape, threads, runs = [int(n) for n in size.split("x")], int(threads), int(runs)
 onnx = Path(folder) / f"{name}-{size}.onnx"
 
-if peer == "export":
-    import torch
-    from nets import net
 
-    torch.manual_seed(0)
-    torch.onnx.export(net(name).eval(), (torch.from_numpy(x),), onnx, opset_version=18, dynamo=False)
-    print("{}")
-    sys.exit()
+def noise(channels):
+    return np.random.default_rng(0).standard_normal((1, channels, *shape), dtype=np.float32)
+
 
 if peer.startswith("torch"):
     import torch
-    from nets import net
+    from nets import NETS
 
+    if name not in NETS:
+        sys.exit(f"{name}: no PyTorch form")
     torch.set_num_threads(threads)
-    model = net(name).to(memory_format=torch.channels_last_3d)
-    image = torch.from_numpy(x)
+    model = NETS[name]().to(memory_format=torch.channels_last_3d)
+    # Batch norm has running statistics, as in the ONNX file.
+    model.train(peer == "torch-train")
+    image = torch.from_numpy(noise(next(model.parameters()).shape[1]))
     cast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16")
-    target = torch.randint(0, 14, (1, size, size, size))
+    target = torch.randint(0, 14, (1, *shape))
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.99, nesterov=True)
 
     def step():
@@ -57,7 +56,8 @@ elif peer == "openvino":
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": dtype,
     }
-    request = openvino.Core().compile_model(onnx, "CPU", settings).create_infer_request()
+    model = openvino.Core().compile_model(onnx, "CPU", settings)
+    request, x = model.create_infer_request(), noise(model.input(0).shape[1])
 
     def step():
         request.infer({0: x})
@@ -68,9 +68,11 @@ else:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    x = noise(given.shape[1])
 
     def step():
-        session.run(None, {session.get_inputs()[0].name: x})
+        session.run(None, {given.name: x})
 
 
 step()

@@ -2,7 +2,8 @@
 
 use crate::Engine;
 use crate::element::Element;
-use crate::engine::{Gradients, Tape, add_to, dropout_factor};
+use crate::engine::backward::{Gradients, add_to};
+use crate::engine::{Tape, dropout_factor};
 use crate::kernels::across::{self, Scaling};
 use crate::kernels::activation::{self, Pointwise};
 use crate::kernels::{attention, gate, pad, pointwise, pooling, resize};
