@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use viscera_image::LabelTable;
-use viscera_io::{Case, atomic_write, write_json};
+use viscera_io::{Case, Dataset, atomic_write, write_json};
 use viscera_net::{Storage, Weights};
 use viscera_pipeline::recipe::{ChannelRule, IntensitySource, Normalise, Phase, PhaseStage, Role, Stage, Stream};
 use viscera_pipeline::{Model, Recipe};
@@ -93,7 +93,7 @@ pub struct StageReport {
     pub finished: bool,
 }
 
-/// Trains a recipe on a data set ([`viscera_io::Dataset`]).
+/// Trains a recipe on a data set ([`viscera_io::Dataset`]), whose own label table the recipe may name.
 ///
 /// `run` gets `recipe.toml`, `splits.json`, `log.jsonl`, per stage `ID.last.safetensors` (to resume) and
 /// `ID.best.safetensors` (weights with the best validation Dice), and `model.safetensors` when all stages are trained. Where
@@ -110,7 +110,7 @@ pub fn train(
     progress: &mut dyn Progress,
 ) -> Result<TrainReport, TrainError> {
     recipe.check_trainable()?;
-    let table = recipe.label_table()?;
+    let table = recipe.label_table_or(Dataset::open(data)?.labels())?;
     let work = work(recipe, options)?;
     for name in work.iter().filter_map(Work::name) {
         let last = last_path(run, name);

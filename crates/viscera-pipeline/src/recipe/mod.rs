@@ -148,11 +148,30 @@ impl Recipe {
     /// # Errors
     /// As [`Self::parse`], and [`PipelineError::File`].
     pub fn load(path: &Path) -> Result<Self, PipelineError> {
-        let text = std::fs::read_to_string(path).map_err(|source| PipelineError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, &path.display().to_string())
+        Self::parse(&read(path)?, &path.display().to_string())
+    }
+
+    /// As [`Self::load`]; the recipe may also be for a data set's own classes, `own`, if it names that table.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_for(path: &Path, own: &LabelTable) -> Result<Self, PipelineError> {
+        let source = path.display().to_string();
+        let recipe = parse::parse(&read(path)?, &source)?;
+        let table = recipe.label_table_or(own)?;
+        validate::validate(&recipe, &table, &source)?;
+        Ok(recipe)
+    }
+
+    /// The label table that the header names: a built-in one, or `own`.
+    ///
+    /// # Errors
+    /// As [`Self::label_table`].
+    pub fn label_table_or(&self, own: &LabelTable) -> Result<LabelTable, PipelineError> {
+        if self.recipe.labels == own.name() {
+            return Ok(own.clone());
+        }
+        self.label_table()
     }
 
     /// A built-in recipe.
@@ -224,6 +243,13 @@ impl Recipe {
     pub fn hash(&self) -> Result<String, PipelineError> {
         Ok(crate::hash::sha256_hex(self.canonical()?.as_bytes()))
     }
+}
+
+fn read(path: &Path) -> Result<String, PipelineError> {
+    std::fs::read_to_string(path).map_err(|source| PipelineError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::args::PlanArgs;
 use crate::exit::Outcome;
 use crate::printer::Printer;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use viscera_image::LabelTable;
 use viscera_io::{Dataset, atomic_write};
 use viscera_train::{Encoder, Fingerprint, Plan, PlanOptions};
@@ -14,11 +14,9 @@ pub(super) fn run(args: &PlanArgs, printer: &Printer) -> anyhow::Result<Outcome>
         let classes = |t: &LabelTable| t.entries().iter().map(|e| (e.id, e.name.clone())).collect::<Vec<_>>();
         classes(table) == classes(dataset.labels())
     };
-    let Some(table) = [LabelTable::flare13(), LabelTable::flare14()].into_iter().find(same) else {
-        bail!(
-            "the classes of the data set are not those of flare13 or flare14, the label tables that recipes can name"
-        );
-    };
+    // Other classes come with the data set.
+    let known = [LabelTable::flare13(), LabelTable::flare14()].into_iter().find(same);
+    let table = known.unwrap_or_else(|| dataset.labels().clone());
     let fingerprint = match &args.fingerprint {
         Some(path) => Fingerprint::load(path)?,
         None => super::data::fingerprint(&dataset)?,

@@ -6,13 +6,21 @@ use crate::interrupt;
 use crate::printer::{Printer, Side};
 use indicatif::{HumanDuration, ProgressBar};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use viscera_io::Dataset;
+use viscera_pipeline::Recipe;
 use viscera_train::{Progress, StepReport, TrainOptions, TrainReport, ValidationReport, train};
 
 pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome> {
-    let (recipe, _) = super::recipe::find(&args.recipe)?;
+    let file = Path::new(&args.recipe);
+    let recipe = if file.is_file() {
+        Recipe::load_for(file, Dataset::open(&args.data)?.labels())?
+    } else {
+        Recipe::builtin(&args.recipe)?
+    };
     let defaults = TrainOptions::default();
     let options = TrainOptions {
         stages: args.stages.unwrap_or_default(),
