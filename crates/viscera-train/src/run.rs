@@ -85,7 +85,7 @@ pub struct StageReport {
     pub steps: u64,
     /// Seconds spent, over all sessions of the run.
     pub seconds: f64,
-    /// Best mean Dice of the validations, and the step that reached it.
+    /// Best mean Dice of the validations, and the step that reached it; `None` without cases to validate on.
     pub best: Option<(f64, u64)>,
     /// The last validation of this session.
     pub validation: Option<ValidationReport>,
@@ -376,7 +376,7 @@ impl Training<'_> {
             stage: name.to_owned(),
             steps: outcome.counters.step,
             seconds: outcome.counters.seconds,
-            best: outcome.counters.best,
+            best: outcome.counters.best.filter(|_| !validation.is_empty()),
             validation: outcome.validation,
             finished: outcome.counters.finished,
         })

@@ -47,7 +47,7 @@ pub(crate) struct Scores {
 impl Scores {
     /// The mean Dice over the classes; 0 when there is none.
     pub(crate) fn mean_dice(&self) -> f64 {
-        self.dice.values().sum::<f64>() / self.dice.len().max(1) as f64
+        self.dice.values().fold(0.0, |sum, dice| sum + dice) / self.dice.len().max(1) as f64
     }
 }
 
