@@ -5,9 +5,13 @@ mod common;
 use common::{blobs, write_data};
 use std::ops::ControlFlow;
 use std::path::Path;
+use viscera_image::{Box3, LabelTable};
 use viscera_io::{Annotations, Classes, Dataset, Split, read_label_map};
-use viscera_pipeline::{Model, Recipe, SegmentOptions, Segmenter, Warnings};
-use viscera_train::{PSEUDO_LIST, Progress, StepReport, TrainError, TrainOptions, TrainReport, train};
+use viscera_pipeline::{Model, NetworkInput, Recipe, SegmentOptions, Segmenter, Warnings};
+use viscera_train::{
+    CachedCase, CaseGrid, PSEUDO_LIST, Progress, Sampler, StageView, StepReport, TrainError, TrainOptions, TrainReport,
+    train,
+};
 
 /// A localiser that sees the whole, two organs in patches of a sliding window; a wider teacher, and a student.
 const RECIPE: &str = r#"
@@ -305,4 +309,67 @@ fn phases_that_cannot_be_are_named() {
         error.contains("with its own network") || error.contains("does not suit"),
         "{error}"
     );
+}
+
+/// Without augmentation, a patch is a block of what inference sees, with its labels, and shows foreground when it should.
+#[test]
+fn patches_are_blocks_of_what_inference_sees() {
+    let text = RECIPE
+        .replace("spacing_mm = [5, 5, 5]", "spacing_mm = [3, 2.5, 2.5]")
+        .replace("roi = { from = \"locate\", margin_mm = [10, 10, 10] }\n", "")
+        .replace(
+            "window = [-1000, 1000], mean = 0, std = 1",
+            "window = [-100, 100], mean = 10, std = 4",
+        );
+    let recipe = Recipe::parse(&text, "r").unwrap();
+    let (image, labels) = blobs(2);
+    let labels = labels.map(|l| l as u8);
+    let table = LabelTable::flare13();
+    let all = viscera_image::AnnotatedClasses::all(&table);
+    let grid = CaseGrid {
+        spacing_mm: 2.5,
+        axes: [0, 1, 2],
+    };
+    let none = viscera_image::AnnotatedClasses::none();
+    let case = CachedCase::new("c", &image, &labels, [all, none], [&table, &table], grid).unwrap();
+    let case = std::sync::Arc::new(case);
+    let stage = recipe.stage("organs").unwrap();
+    let view = StageView::new(&recipe, stage, &table).unwrap();
+    let seen = [view.case(&case).unwrap()];
+    let scan = case.image().unwrap();
+    let input = NetworkInput::new(&scan, &Box3::whole(scan.shape()), stage).unwrap();
+    let shape = input.tensor.spatial();
+    assert_eq!(shape, [40, 36, 44]);
+
+    let mut settings = recipe.training["organs"].clone();
+    settings.augment = Default::default();
+    settings.streams.clear();
+    settings.batch_size = 1;
+    let mut starts = std::collections::BTreeSet::new();
+    for share in [0.0, 1.0] {
+        settings.foreground_share = share;
+        let sampler = Sampler::new(&view, &settings, 3);
+        for step in 0..6 {
+            let batch = sampler.batch(&seen, step).unwrap();
+            let block = |at: [usize; 3]| {
+                let row = move |z, y| ((at[0] + z) * shape[1] + at[1] + y) * shape[2] + at[2];
+                (0..144).map(move |i| row(i / 12, i % 12))
+            };
+            let equal = |at: &[usize; 3]| {
+                let rows = batch.input.data().chunks_exact(12).zip(block(*at));
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-3;
+                rows.into_iter()
+                    .all(|(row, from)| row.iter().zip(&input.tensor.data()[from..from + 12]).all(close))
+            };
+            let places = (0..=28).flat_map(|z| (0..=24).flat_map(move |y| (0..=32).map(move |x| [z, y, x])));
+            let at = places.into_iter().find(equal).expect("the patch is a block");
+            let own: Vec<u8> = block(at)
+                .flat_map(|from| case.labels(true)[from..from + 12].to_vec())
+                .collect();
+            assert_eq!(batch.labels, own);
+            assert!(share == 0.0 || batch.labels.iter().any(|&l| l > 0), "{at:?}");
+            starts.insert(at);
+        }
+    }
+    assert!(starts.len() > 6, "{starts:?}");
 }

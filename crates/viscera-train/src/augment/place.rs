@@ -6,7 +6,7 @@ use crate::view::Span;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use viscera_image::{Convention, Geometry};
-use viscera_pipeline::recipe::{Augment, Resample, Stage};
+use viscera_pipeline::recipe::{Augment, Method, Resample, Stage};
 
 /// Least extent of a sample in mm.
 const LEAST_MM: f64 = 16.0;
@@ -28,8 +28,8 @@ pub(crate) struct Placement {
 
 /// Draws the box of a sample and its spatial changes. A stage with a fixed size sees, without augmentation, what inference
 /// sees: the whole volume, or the labels' box and the stage's margin. Of that, a stage with a sliding window sees a patch at
-/// its spacing: anywhere, or around a voxel of a class if `foreground`; inside, where it fits (nnU-Net lets it stand out at
-/// the upper ends).
+/// its spacing, on the grid that inference has: anywhere, or around a voxel of a class if `foreground`; inside, where it
+/// fits (nnU-Net lets it stand out at the upper ends).
 ///
 /// A stage with a ROI sees the box around the labels of the classes that the case annotates. Where these are not all
 /// classes, the box would be smaller than the one that a localiser finds; while training, its sides then move outwards
@@ -68,14 +68,25 @@ pub(crate) fn place(
             visible = span;
             let around = foreground.then(|| case.spot(span, rng)).flatten();
             span = std::array::from_fn(|a| {
-                let half = 0.5 * steps[a] * (size[a] - 1) as f64;
-                let [low, high] = [span[a][0] + half, span[a][1] - half];
-                let centre = match around {
-                    _ if low >= high => 0.5 * (low + high),
-                    Some(place) => place[a].clamp(low, high),
-                    None => evenly([low, high], rng),
+                // The grid that inference would have over the span: its first voxel and how many there are.
+                let (first, count) = match grid.image.method {
+                    Method::AlignCorners => (span[a][0], (extent(a) / steps[a]).round() as usize + 1),
+                    Method::Spline | Method::Torch => {
+                        let count = ((extent(a) + 1.0) / steps[a]).round() as usize;
+                        (span[a][0] - 0.5 + 0.5 * steps[a], count)
+                    }
                 };
-                [centre - half, centre + half]
+                let start = match (count.checked_sub(size[a]), around) {
+                    // Smaller than a patch: in its middle.
+                    (None, _) => -(((size[a] - count) / 2) as f64),
+                    (Some(room), Some(place)) => {
+                        let middle = ((place[a] - first) / steps[a]).round() - (size[a] / 2) as f64;
+                        middle.clamp(0.0, room as f64)
+                    }
+                    (Some(room), None) => rng.random_range(0..=room) as f64,
+                };
+                let low = first + start * steps[a];
+                [low, low + (size[a] - 1) as f64 * steps[a]]
             });
             steps
         }
