@@ -18,6 +18,7 @@ mod plan;
 mod prefetch;
 mod progress;
 mod pseudo;
+mod report;
 mod run;
 mod sample;
 mod trainer;

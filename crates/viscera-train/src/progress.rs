@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use viscera_io::atomic_write;
 
 /// Where the time of a step went.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct StepSeconds {
     /// Waiting for the batch.
     pub data: f64,
@@ -30,10 +30,19 @@ impl StepSeconds {
     pub fn total(&self) -> f64 {
         self.data + self.forward + self.loss + self.backward + self.optimizer
     }
+
+    /// Adds another step's, part by part.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.data += other.data;
+        self.forward += other.forward;
+        self.loss += other.loss;
+        self.backward += other.backward;
+        self.optimizer += other.optimizer;
+    }
 }
 
 /// One optimiser step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// The stage's id, behind the phase's and a `/` where there are phases.
     pub stage: String,
@@ -54,7 +63,7 @@ pub struct StepReport {
 }
 
 /// One validation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidationReport {
     /// The stage's id, behind the phase's and a `/` where there are phases.
     pub stage: String,
@@ -72,6 +81,8 @@ pub struct ValidationReport {
     pub cases: usize,
     /// Seconds it took.
     pub seconds: f64,
+    /// Peak memory of the process so far, where the system tells it.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Watches a run. Every method does nothing unless it is written.

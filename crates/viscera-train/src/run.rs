@@ -2,6 +2,7 @@
 
 use crate::checkpoint::load_weights;
 use crate::pseudo::PSEUDO_LIST;
+use crate::report::RunPage;
 use crate::trainer::{Job, best_path, graph, last_path};
 use crate::{
     CachedCase, CaseGrid, Device, Intensities, Progress, PseudoLabelOptions, StageCase, StageView, TrainError,
@@ -95,7 +96,7 @@ pub struct StageReport {
 
 /// Trains a recipe on a data set ([`viscera_io::Dataset`]), whose own label table the recipe may name.
 ///
-/// `run` gets `recipe.toml`, `splits.json`, `log.jsonl`, per stage `ID.last.safetensors` (to resume) and
+/// `run` gets `recipe.toml`, `splits.json`, `log.jsonl`, the page `report.html` that follows the run, per stage `ID.last.safetensors` (to resume) and
 /// `ID.best.safetensors` (weights with the best validation Dice), and `model.safetensors` when all stages are trained. Where
 /// the recipe has phases, each has a folder for its stages' files, or for the labels that it makes
 /// ([`crate::pseudo_label`]).
@@ -145,33 +146,29 @@ pub fn train(
         progress.note(&format!("{count} cases without labels are left out"));
     }
 
-    let start = Instant::now();
-    let mut reports = Vec::new();
-    for (at, item) in work.iter().enumerate() {
-        let finished = match item {
-            Work::Train { name, phase, part } => {
-                // The trainings left share what is left of the time.
-                let left = work[at..].iter().filter(|w| w.name().is_some()).count();
-                let budget = options.hours.map(|hours| {
-                    let seconds = hours * 3600.0 - start.elapsed().as_secs_f64();
-                    (seconds / left as f64).max(1.0)
-                });
-                let report = training.stage(name, *phase, part, budget, progress)?;
-                let finished = report.finished;
-                reports.push(report);
-                finished
-            }
-            Work::Label { phase } => training.label(phase, progress)?,
-        };
-        if !finished {
-            return Ok(TrainReport {
-                stages: reports,
-                model: None,
-            });
-        }
-    }
-    let model = training.write_model()?;
-    Ok(TrainReport { stages: reports, model })
+    let set = &training.set;
+    let cases = [&set.train, &set.validation, &set.unlabelled].map(Vec::len);
+    let facts = vec![
+        ("Data set", data.display().to_string()),
+        (
+            "Cases",
+            format!(
+                "{} to train on, {} to validate on, {} without labels",
+                cases[0], cases[1], cases[2]
+            ),
+        ),
+        ("Version", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    let mut page = RunPage::new(run, &recipe.recipe.name, facts);
+    let result = training.all(&work, &mut page, progress);
+    page.end(
+        result
+            .as_ref()
+            .map(|(_, finished)| *finished)
+            .map_err(ToString::to_string),
+    )
+    .and(result)
+    .map(|(report, _)| report)
 }
 
 /// One thing to do.
@@ -317,6 +314,43 @@ impl Training<'_> {
         Ok(prepared.cases.clone())
     }
 
+    /// Does it all, until whoever watches says stop; says whether it came to its end.
+    fn all(
+        &mut self,
+        work: &[Work<'_>],
+        page: &mut RunPage,
+        progress: &mut dyn Progress,
+    ) -> Result<(TrainReport, bool), TrainError> {
+        let start = Instant::now();
+        let mut reports = Vec::new();
+        for (at, item) in work.iter().enumerate() {
+            let finished = match item {
+                Work::Train { name, phase, part } => {
+                    // The trainings left share what is left of the time.
+                    let left = work[at..].iter().filter(|w| w.name().is_some()).count();
+                    let budget = self.options.hours.map(|hours| {
+                        let seconds = hours * 3600.0 - start.elapsed().as_secs_f64();
+                        (seconds / left as f64).max(1.0)
+                    });
+                    let report = self.stage(name, *phase, part, budget, page, progress)?;
+                    let finished = report.finished;
+                    reports.push(report);
+                    finished
+                }
+                Work::Label { phase } => self.label(phase, progress)?,
+            };
+            if !finished {
+                let report = TrainReport {
+                    stages: reports,
+                    model: None,
+                };
+                return Ok((report, false));
+            }
+        }
+        let model = self.write_model()?;
+        Ok((TrainReport { stages: reports, model }, true))
+    }
+
     /// Trains a stage.
     fn stage(
         &mut self,
@@ -324,6 +358,7 @@ impl Training<'_> {
         phase: Option<&Phase>,
         part: &PhaseStage,
         budget: Option<f64>,
+        page: &mut RunPage,
         progress: &mut dyn Progress,
     ) -> Result<StageReport, TrainError> {
         let set = match phase.and_then(|p| p.labels.as_ref()) {
@@ -371,7 +406,7 @@ impl Training<'_> {
             budget,
             ahead: self.options.ahead,
         };
-        let outcome = job.run(progress)?;
+        let outcome = job.run(page, progress)?;
         Ok(StageReport {
             stage: name.to_owned(),
             steps: outcome.counters.step,

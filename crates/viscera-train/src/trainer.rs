@@ -4,6 +4,7 @@ use crate::checkpoint::{Counters, State, save_weights};
 use crate::loss::nearest;
 use crate::prefetch::Feed;
 use crate::progress::Log;
+use crate::report::{Ended, RunPage, Slice, Started};
 use crate::validate::validate;
 use crate::{
     Batch, Device, LossValue, Optimizer, Progress, Sampler, StageCase, StageView, StepReport, StepSeconds, Target,
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use viscera_image::{AnnotatedClasses, LabelTable};
 use viscera_net::{Executor, Graph, NetError, Tensor, Weights};
-use viscera_pipeline::Decision;
 use viscera_pipeline::recipe::{Kept, Stage, Supervision, TrainingSettings};
+use viscera_pipeline::{Decision, peak_memory_bytes};
 
 /// Everything that the training of one stage needs.
 pub(crate) struct Job<'a> {
@@ -62,7 +63,7 @@ pub(crate) fn graph(stage: &Stage, classes: &LabelTable) -> Result<Graph, NetErr
 
 impl Job<'_> {
     /// Trains to the end, or until whoever watches says stop.
-    pub(crate) fn run(&self, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
+    pub(crate) fn run(&self, page: &mut RunPage, progress: &mut dyn Progress) -> Result<Outcome, TrainError> {
         let graph = graph(&self.view.stage, &self.view.classes)?;
         let (settings, id) = (self.settings, self.name);
         let last = last_path(&self.run, id);
@@ -80,6 +81,8 @@ impl Job<'_> {
             });
         }
         let mut log = Log::open(&self.run.join("log.jsonl"), id, state.counters.step)?;
+        log.write("start", &self.started(&graph, state.counters.step))?;
+        page.begin()?;
         let mut executor = self.device.executor(&graph, &state.weights)?;
         let mut teacher = match settings.supervision {
             Supervision::MeanTeacher { .. } => Some(self.device.executor(&graph, &state.weights)?),
@@ -105,24 +108,55 @@ impl Job<'_> {
             let epoch_ends = state.counters.step % settings.iterations_per_epoch == 0;
             let epoch = state.counters.step / settings.iterations_per_epoch;
             if done >= 1.0 || (epoch_ends && epoch % settings.validate_every == 0) {
-                let found = self.validation(&mut state, executor.as_mut(), &graph)?;
+                let (found, slice) = self.validation(&mut state, executor.as_mut(), &graph)?;
                 log.write("validation", &found)?;
                 progress.validated(&found);
+                if let Some(slice) = slice {
+                    page.keep(id, slice)?;
+                }
                 report = Some(found);
                 state.counters.seconds = clock.now();
             }
             state.counters.finished = done >= 1.0;
             if epoch_ends || stop || state.counters.finished {
                 state.save(&graph, &last)?;
+                page.write()?;
             }
             if stop {
                 break;
             }
         }
+        let end = Ended {
+            stage: id.to_owned(),
+            step: state.counters.step,
+            seconds: state.counters.seconds,
+            finished: state.counters.finished,
+        };
+        log.write("end", &end)?;
         Ok(Outcome {
             counters: state.counters,
             validation: report,
         })
+    }
+
+    /// What the log says of the beginning.
+    fn started(&self, graph: &Graph, step: u64) -> Started {
+        Started {
+            stage: self.name.to_owned(),
+            step,
+            steps: self.settings.steps(),
+            seed: self.seed,
+            device: self.device.name().to_owned(),
+            batch_size: self.settings.batch_size,
+            parameters: graph
+                .params
+                .iter()
+                .map(|p| p.shape.iter().product::<usize>() as u64)
+                .sum(),
+            cases: self.train.len(),
+            validation_cases: self.validation.len(),
+            classes: self.view.classes.entries().to_vec(),
+        }
     }
 
     /// The state before the first step.
@@ -296,7 +330,7 @@ impl Job<'_> {
         state: &mut State,
         executor: &mut dyn Executor,
         graph: &Graph,
-    ) -> Result<ValidationReport, TrainError> {
+    ) -> Result<(ValidationReport, Option<Slice>), TrainError> {
         let start = Instant::now();
         executor.set_parameters(self.kept(state))?;
         let scores = validate(executor, self.validation, self.view)?;
@@ -308,7 +342,7 @@ impl Job<'_> {
             let path = best_path(&self.run, self.name);
             save_weights(self.kept(state), &state.counters, graph, &path)?;
         }
-        Ok(ValidationReport {
+        let report = ValidationReport {
             stage: self.name.to_owned(),
             step: state.counters.step,
             dice: scores.dice,
@@ -317,7 +351,9 @@ impl Job<'_> {
             best,
             cases: self.validation.len(),
             seconds: start.elapsed().as_secs_f64(),
-        })
+            memory_bytes: peak_memory_bytes(),
+        };
+        Ok((report, scores.slice))
     }
 }
 

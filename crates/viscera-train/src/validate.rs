@@ -1,6 +1,7 @@
 //! Validation: cases as inference sees them behind a perfect localiser, at the resolution at which they were prepared.
 
 use crate::loss::Enlarge;
+use crate::report::Slice;
 use crate::{StageCase, StageView, TrainError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ impl Infer for Running<'_> {
 pub(crate) struct Scores {
     pub(crate) dice: BTreeMap<String, f64>,
     pub(crate) nsd: BTreeMap<String, f64>,
+    /// A slice of the first case.
+    pub(crate) slice: Option<Slice>,
 }
 
 impl Scores {
@@ -63,6 +66,7 @@ pub(crate) fn validate(
         head: stage.inference.head,
     }];
     let mut sums: BTreeMap<u8, [(f64, u64); 2]> = BTreeMap::new();
+    let mut slice = None;
     for case in cases {
         let scan = case.case.image()?;
         let input = NetworkInput::new(&scan, &region(case, stage), stage)?;
@@ -71,6 +75,9 @@ pub(crate) fn validate(
         paste_over(&found, &mut predicted, &input.part)?;
         let reference = Volume::new(scan.geometry().clone(), case.stage_labels())?;
         let name = &case.case.name;
+        if slice.is_none() {
+            slice = Slice::new(name, &scan, &reference, &predicted);
+        }
         let options = ScoreOptions::default();
         let score = CaseScore::measure(name, name, &reference, &predicted, &case.annotated, &options)?;
         for (id, class) in score.metrics {
@@ -93,6 +100,7 @@ pub(crate) fn validate(
     Ok(Scores {
         dice: means(0),
         nsd: means(1),
+        slice,
     })
 }
 

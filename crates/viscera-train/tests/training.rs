@@ -85,7 +85,8 @@ fn learns_writes_a_model_and_logs() {
     let lines: Vec<serde_json::Value> = log.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines.iter().filter(|l| l["event"] == "step").count(), 302);
     assert_eq!(lines.iter().filter(|l| l["event"] == "validation").count(), 4);
-    assert!(lines[0]["seconds"]["forward"].as_f64().unwrap() > 0.0);
+    assert_eq!(lines[0]["event"], "start");
+    assert!(lines[1]["seconds"]["forward"].as_f64().unwrap() > 0.0);
 
     // The folder is taken now.
     let error = train(&recipe, &data, &run, &TrainOptions::default(), &mut ()).unwrap_err();

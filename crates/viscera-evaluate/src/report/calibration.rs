@@ -1,11 +1,11 @@
 //! Whether predictions are as often right as they are sure.
 
 use super::class_markup;
-use super::page::{Page, Table};
-use super::plot::{Line, line_plot};
 use super::text::number;
 use crate::Evaluation;
 use viscera_metrics::Reliability;
+use viscera_page::{Line, Look, line_plot};
+use viscera_page::{Page, Table};
 
 pub(super) fn section(page: &mut Page, evaluation: &Evaluation) {
     let Some(block) = &evaluation.calibration else { return };
@@ -14,6 +14,7 @@ pub(super) fn section(page: &mut Page, evaluation: &Evaluation) {
     let line = Line {
         points: bins.filter_map(|bin| Some((bin.confidence?, bin.accuracy?))).collect(),
         what: "all classes".to_owned(),
+        look: Look::Plain,
     };
     page.figure(
         &line_plot(&[line], ["confidence", "share of voxels that are right"], true),

@@ -1,11 +1,11 @@
 //! The report of a comparison.
 
-use super::page::{Page, Table};
 use super::text::{NONE, Text, number, organ, value, with_unit};
 use crate::Comparison;
 use std::fmt::Write as _;
 use viscera_metrics::Better;
 use viscera_metrics::stats::RankMethod;
+use viscera_page::{Page, Table};
 
 /// The report as HTML.
 pub(crate) fn comparison_report(comparison: &Comparison, command: &[String]) -> String {

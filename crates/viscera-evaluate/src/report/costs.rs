@@ -1,12 +1,12 @@
 //! Curves of memory and time, where `viscera bench` left them beside the predictions.
 
-use super::page::{Page, Table};
-use super::plot::{Line, line_plot};
 use super::text::{Text, number};
 use crate::Evaluation;
 use crate::known::read_json;
 use std::path::{Path, PathBuf};
 use viscera_monitor::{Bench, Curve, Record};
+use viscera_page::{Line, Look, line_plot};
+use viscera_page::{Page, Table};
 
 /// Ending of the files.
 const ENDING: &str = "bench.json";
@@ -43,6 +43,7 @@ pub(super) fn section(page: &mut Page, evaluation: &Evaluation, notes: &mut Vec<
             .map(|(name, run)| Line {
                 points: points(run),
                 what: name.clone(),
+                look: Look::Plain,
             })
             .filter(|line| line.points.len() > 1)
             .collect();

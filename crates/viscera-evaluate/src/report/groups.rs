@@ -1,12 +1,12 @@
 //! Tables of groups of cases, of FLARE's scores, and of lesions.
 
 use super::organs::main_metrics;
-use super::page::{Page, Table};
 use super::text::{NONE, Text, interval, mean_std, number, organ, value, with_unit};
 use super::{class_markup, pair};
 use crate::Evaluation;
 use std::fmt::Write as _;
 use viscera_metrics::{FlareEdition, Metric};
+use viscera_page::{Page, Table};
 
 /// Means by a FLARE challenge's rules beside the strict ones.
 pub(super) fn flare(page: &mut Page, evaluation: &Evaluation) {

@@ -1,13 +1,10 @@
 //! The report: one HTML file that needs nothing else, on a screen, on a telephone, on paper.
 
-mod base64;
 mod calibration;
-mod contour;
 mod costs;
 mod groups;
 mod organs;
 mod overlay;
-mod page;
 mod plot;
 mod settings;
 mod text;
@@ -17,11 +14,11 @@ mod worst;
 pub(crate) mod comparison;
 
 use crate::{EvaluateError, Evaluation};
-use page::Page;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use text::{NONE, Text, number};
 use viscera_metrics::Metric;
+use viscera_page::Page;
 
 /// What the report shows beyond the scores.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,5 @@
 //! Scores per class: a table, box plots, and all measures.
 
-use super::page::{Page, Table};
 use super::plot::{BoxRow, box_plot};
 use super::text::{Text, interval, mean_std, organ, short, value, with_unit};
 use super::{class_colour, class_markup};
@@ -8,6 +7,7 @@ use crate::Evaluation;
 use crate::statistics::Measures;
 use std::fmt::Write as _;
 use viscera_metrics::Metric;
+use viscera_page::{Page, Table};
 
 /// The measures that people look at first.
 pub(super) const MAIN: [Metric; 3] = [Metric::Dice, Metric::SurfaceDice, Metric::Hausdorff95];

@@ -1,12 +1,12 @@
 //! Pictures of a case at its worst organ: three slices with the outlines of reference and prediction.
 
-use super::base64::base64;
-use super::contour::contours;
 use super::text::Text;
 use crate::EvaluateError;
 use std::fmt::Write as _;
 use viscera_image::{AxisMap, Box3, Geometry, LabelMap, bounding_box};
 use viscera_io::{Image, Pixels, png_bytes};
+use viscera_page::base64;
+use viscera_page::contours;
 use viscera_pipeline::preview::{Cut, Plane};
 
 /// Width and height of a slice's picture in pixels.

@@ -1,10 +1,10 @@
 //! Every setting that made the numbers.
 
 use super::ReportOptions;
-use super::page::{Page, Table};
 use super::text::{Text, organ};
 use crate::Evaluation;
 use viscera_metrics::{EmptyDistance, EmptyRule, GRID_TOLERANCE_MM};
+use viscera_page::{Page, Table};
 
 pub(super) fn section(page: &mut Page, evaluation: &Evaluation, options: &ReportOptions) {
     page.section("Settings");

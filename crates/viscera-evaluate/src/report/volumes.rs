@@ -1,11 +1,11 @@
 //! How the volumes agree.
 
 use super::class_colour;
-use super::page::Page;
 use super::plot::{Dot, Guide, scatter};
 use super::text::{Text, number, organ, rgb};
 use crate::Evaluation;
 use std::fmt::Write as _;
+use viscera_page::Page;
 
 /// Volumes of one class in one case.
 struct Pair {

@@ -1,7 +1,6 @@
 //! The worst cases, with pictures.
 
 use super::overlay::overlay;
-use super::page::Page;
 use super::text::{Text, organ, short, value};
 use super::{ReportOptions, organs};
 use crate::run::read_pair;
@@ -11,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use viscera_io::{Image, ReadOptions, expand_inputs, read_image};
 use viscera_metrics::{CaseScore, Metric, check_same_grid};
+use viscera_page::{OUTLINE_KEY, Page};
 
 /// The cases that have a Dice, the one with the lowest mean over its classes first.
 pub(super) fn ranked(evaluation: &Evaluation) -> Vec<usize> {
@@ -86,10 +86,7 @@ pub(super) fn section(
         "The cases with the lowest mean Dice, each at the class with its lowest Dice: the slices in which reference and \
          prediction differ most, {ground}. The patient's right is on the left."
     ));
-    page.push(
-        "<p><span class=\"key\"><svg viewBox=\"0 0 34 14\" aria-hidden=\"true\"><path class=\"reference\" d=\"M3 7H31\"/></svg>reference</span>\
-         <span class=\"key\"><svg viewBox=\"0 0 34 14\" aria-hidden=\"true\"><path class=\"prediction\" d=\"M3 7H31\"/></svg>prediction</span></p>",
-    );
+    page.push(OUTLINE_KEY);
     page.push(&shown);
     Ok(())
 }

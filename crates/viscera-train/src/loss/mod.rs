@@ -21,7 +21,7 @@ mod voxel;
 
 use crate::TrainError;
 pub(crate) use enlarge::Enlarge;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use viscera_image::AnnotatedClasses;
@@ -46,7 +46,7 @@ pub struct Target<'a> {
 }
 
 /// The value of a loss and where it comes from.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LossValue {
     /// Weighted sum of the terms.
     pub total: f64,

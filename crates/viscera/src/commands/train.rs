@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use viscera_io::Dataset;
-use viscera_pipeline::Recipe;
+use viscera_pipeline::{Recipe, peak_memory_bytes};
 use viscera_train::{Progress, StepReport, TrainOptions, TrainReport, ValidationReport, train};
 
 pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome> {
@@ -59,7 +59,8 @@ fn summary(report: &TrainReport, printer: &Printer) {
         let spent = HumanDuration(Duration::from_secs_f64(stage.seconds.max(0.0)));
         printer.line(format!("{}: {} steps in {spent}{best}{end}", stage.stage, stage.steps));
         if let Some(validation) = &stage.validation {
-            dice(validation, printer);
+            printer.line(SCORES);
+            printer.table(&SIDES, &scores(validation));
         }
     }
     if let Some(model) = &report.model {
@@ -67,7 +68,12 @@ fn summary(report: &TrainReport, printer: &Printer) {
     }
 }
 
-fn dice(validation: &ValidationReport, printer: &Printer) {
+/// Above a table of [`scores`].
+const SCORES: &str = "class: Dice, surface Dice at 2 mm";
+const SIDES: [Side; 3] = [Side::Left, Side::Right, Side::Right];
+
+/// Class, Dice, surface Dice.
+fn scores(validation: &ValidationReport) -> Vec<Vec<String>> {
     let row = |(class, dice): (&String, &f64)| {
         let nsd = validation
             .nsd
@@ -75,11 +81,7 @@ fn dice(validation: &ValidationReport, printer: &Printer) {
             .map_or("–".to_owned(), |nsd| format!("{nsd:.4}"));
         vec![class.clone(), format!("{dice:.4}"), nsd]
     };
-    printer.line("class: Dice, surface Dice at 2 mm");
-    printer.table(
-        &[Side::Left, Side::Right, Side::Right],
-        &validation.dice.iter().map(row).collect::<Vec<_>>(),
-    );
+    validation.dice.iter().map(row).collect()
 }
 
 /// Shows a run as a bar per stage, and a line per validation; Ctrl-C ends it after a checkpoint.
@@ -87,6 +89,10 @@ pub(super) struct Watcher {
     printer: Printer,
     bar: ProgressBar,
     stop: Arc<AtomicBool>,
+    /// Seconds of a step, averaged over the last dozen or so; 0 before the first.
+    pace: f64,
+    /// How it goes: loss, speed, memory, time left.
+    now: String,
 }
 
 impl Watcher {
@@ -95,6 +101,8 @@ impl Watcher {
             printer: *printer,
             bar: ProgressBar::hidden(),
             stop: interrupt::watch()?,
+            pace: 0.0,
+            now: String::new(),
         })
     }
 
@@ -127,13 +135,25 @@ impl Progress for Watcher {
         self.bar = self.printer.bar(usize::try_from(steps).unwrap_or(usize::MAX));
         self.bar.set_position(step);
         self.bar.set_message(id.to_owned());
+        self.pace = 0.0;
     }
 
     fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
+        let seconds = report.seconds.total();
+        self.pace = if self.pace > 0.0 {
+            0.9 * self.pace + 0.1 * seconds
+        } else {
+            seconds
+        };
         let left = HumanDuration(Duration::from_secs_f64(report.seconds_left.max(0.0)));
+        let memory = peak_memory_bytes().map_or_else(String::new, |bytes| format!(", {} MiB", bytes >> 20));
+        self.now = format!(
+            "loss {:.4}, {:.2} steps/s{memory}, {left} left",
+            report.loss.total,
+            1.0 / self.pace.max(f64::MIN_POSITIVE)
+        );
         self.bar.set_position(report.step);
-        self.bar
-            .set_message(format!("{} loss {:.4}, {left} left", report.stage, report.loss.total));
+        self.bar.set_message(format!("{} {}", report.stage, self.now));
         self.go_on()
     }
 
@@ -150,9 +170,12 @@ impl Progress for Watcher {
     fn validated(&mut self, report: &ValidationReport) {
         let best = if report.best { ", best so far" } else { "" };
         let text = format!(
-            "{} step {}: mean Dice {:.4}{best}",
-            report.stage, report.step, report.mean_dice
+            "{} step {}: mean Dice {:.4}{best}; {}",
+            report.stage, report.step, report.mean_dice, self.now
         );
-        self.bar.suspend(|| self.printer.note(text));
+        self.bar.suspend(|| {
+            self.printer.note(text);
+            self.printer.note_table(&SIDES, &scores(report));
+        });
     }
 }

@@ -1,11 +1,10 @@
 //! Box plots, one row per class, with every point.
 
 use super::super::text::{Text, rgb};
-use super::scale::Scale;
 use super::swarm::swarm;
-use super::{Frame, WIDTH, lower_axis, open};
 use std::fmt::Write as _;
 use viscera_metrics::stats::Described;
+use viscera_page::{Frame, Scale, WIDTH, lower_axis, open};
 
 /// One box.
 pub(in crate::report) struct BoxRow {

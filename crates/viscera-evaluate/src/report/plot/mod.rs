@@ -1,86 +1,8 @@
-//! Small pictures of numbers as SVG. Lengths are pixels of a picture that is shown at most at its own size; colours
-//! come from CSS classes of the page, so that they follow its light and dark scheme.
+//! Small pictures of numbers beyond curves, as SVG.
 
 mod boxes;
-mod lines;
-mod scale;
 mod scatter;
 mod swarm;
 
 pub(super) use boxes::{BoxRow, box_plot};
-pub(super) use lines::{Line, line_plot};
 pub(super) use scatter::{Dot, Guide, scatter};
-
-use super::text::Text;
-use scale::Scale;
-use std::fmt::Write as _;
-
-/// Width of every picture.
-const WIDTH: f64 = 460.0;
-
-/// The part of a picture inside its axes.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
-/// Opens a picture; `what` tells it to those who do not see it.
-fn open(height: f64, what: &str) -> String {
-    format!(
-        "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {height:.0}\" style=\"max-width:{WIDTH}px\" role=\"img\" aria-label=\"{}\">",
-        Text(what)
-    )
-}
-
-/// Lines across the frame at the ticks of the lower axis, their labels, and the axis's title.
-fn lower_axis(svg: &mut String, scale: &Scale, frame: Frame, title: &str) {
-    let Frame {
-        left,
-        right,
-        top,
-        bottom,
-    } = frame;
-    for (value, label) in scale.ticks() {
-        let x = scale.at(value);
-        let _ = write!(
-            svg,
-            "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
-            bottom + 15.0
-        );
-    }
-    let _ = write!(
-        svg,
-        "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/><text class=\"label\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-        (left + right) / 2.0,
-        bottom + 33.0,
-        Text(title)
-    );
-}
-
-/// As [`lower_axis`], for the axis at the left.
-fn left_axis(svg: &mut String, scale: &Scale, frame: Frame, title: &str) {
-    let Frame {
-        left,
-        right,
-        top,
-        bottom,
-    } = frame;
-    for (value, label) in scale.ticks() {
-        let y = scale.at(value);
-        let _ = write!(
-            svg,
-            "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/><text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
-            left - 6.0,
-            y + 3.5
-        );
-    }
-    let middle = (top + bottom) / 2.0;
-    let _ = write!(
-        svg,
-        "<path class=\"axis\" d=\"M{left:.1} {top:.1}V{bottom:.1}\"/><text class=\"label\" transform=\"translate(13 {middle:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-        Text(title)
-    );
-}

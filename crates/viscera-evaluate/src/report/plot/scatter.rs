@@ -1,9 +1,8 @@
 //! Points in a plane.
 
 use super::super::text::{Text, rgb};
-use super::scale::Scale;
-use super::{Frame, WIDTH, left_axis, lower_axis, open};
 use std::fmt::Write as _;
+use viscera_page::{Frame, Scale, WIDTH, left_axis, lower_axis, open};
 
 /// One point.
 pub(in crate::report) struct Dot {

@@ -1,10 +1,15 @@
 //! Outlines of masks.
 
+/// Says, as markup, which style of line is whose: classes `reference` and `prediction` of paths in a `slices` block.
+pub const OUTLINE_KEY: &str = "<p><span class=\"key\"><svg viewBox=\"0 0 34 14\" aria-hidden=\"true\"><path class=\"reference\" d=\"M3 7H31\"/></svg>reference</span>\
+     <span class=\"key\"><svg viewBox=\"0 0 34 14\" aria-hidden=\"true\"><path class=\"prediction\" d=\"M3 7H31\"/></svg>prediction</span></p>";
+
 /// Closed outlines of a mask of `rows` × `columns` pixels, as points `[row, column]` in pixels from the upper left
 /// corner: through the middles of the edges between inside and outside, so that corners are cut at 45°.
 ///
 /// Pixels that touch only at a corner have outlines of their own. Holes have outlines too.
-pub(super) fn contours(mask: &[bool], rows: usize, columns: usize) -> Vec<Vec<[f64; 2]>> {
+#[must_use]
+pub fn contours(mask: &[bool], rows: usize, columns: usize) -> Vec<Vec<[f64; 2]>> {
     // Edges between inside and outside leave each grid corner eastwards, southwards, westwards or northwards (bits 0 to
     // 3), with the inside at their right.
     const STEP: [[isize; 2]; 4] = [[0, 1], [1, 0], [0, -1], [-1, 0]];

@@ -6,21 +6,28 @@ use std::fmt::Write as _;
 const STYLE: &str = include_str!("style.css");
 
 /// A page in the making.
-#[derive(Default)]
-pub(crate) struct Page {
+#[derive(Debug, Clone, Default)]
+pub struct Page {
     body: String,
+    /// Seconds after which whoever shows the page reads it again.
+    refresh: Option<u64>,
     tables: usize,
     figures: usize,
 }
 
 impl Page {
+    /// Makes the page show itself anew after so many seconds, for one that is still being written.
+    pub fn refresh(&mut self, seconds: u64) {
+        self.refresh = Some(seconds);
+    }
+
     /// Appends markup as it is.
-    pub(super) fn push(&mut self, markup: &str) {
+    pub fn push(&mut self, markup: &str) {
         self.body.push_str(markup);
     }
 
     /// Begins a section; the one before ends.
-    pub(super) fn section(&mut self, title: &str) {
+    pub fn section(&mut self, title: &str) {
         if self.body.contains("<section>") {
             self.body.push_str("</section>");
         }
@@ -28,12 +35,12 @@ impl Page {
     }
 
     /// A paragraph of plain text.
-    pub(super) fn paragraph(&mut self, text: &str) {
+    pub fn paragraph(&mut self, text: &str) {
         let _ = write!(self.body, "<p>{}</p>", Text(text));
     }
 
     /// A numbered table; `caption` is markup.
-    pub(super) fn table(&mut self, caption: &str, table: &Table) {
+    pub fn table(&mut self, caption: &str, table: &Table) {
         self.tables += 1;
         let _ = write!(
             self.body,
@@ -44,7 +51,7 @@ impl Page {
     }
 
     /// A numbered figure; `caption` is markup.
-    pub(super) fn figure(&mut self, picture: &str, caption: &str) {
+    pub fn figure(&mut self, picture: &str, caption: &str) {
         self.figures += 1;
         let _ = write!(
             self.body,
@@ -54,13 +61,17 @@ impl Page {
     }
 
     /// The whole file.
-    pub(super) fn finish(self, title: &str) -> String {
+    #[must_use]
+    pub fn finish(self, title: &str) -> String {
+        let refresh = self.refresh.map_or_else(String::new, |seconds| {
+            format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n")
+        });
         // A policy that forbids scripts and everything from outside, should any name slip through as markup.
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n{refresh}<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n\
              <body>\n<main>\n{}</section>\n</main>\n</body>\n</html>\n",
             Text(title),
             self.body
@@ -69,8 +80,8 @@ impl Page {
 }
 
 /// A table: a head, and rows of cells. Cells are markup.
-#[derive(Default)]
-pub(super) struct Table {
+#[derive(Debug, Clone, Default)]
+pub struct Table {
     class: &'static str,
     /// Cells of the heads, each row with its own `th`s.
     head: Vec<String>,
@@ -78,7 +89,9 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(class: &'static str) -> Self {
+    /// An empty table of a class of the page's style; `""` for the usual one.
+    #[must_use]
+    pub fn new(class: &'static str) -> Self {
         Self {
             class,
             ..Self::default()
@@ -86,20 +99,22 @@ impl Table {
     }
 
     /// A row of plain column titles.
-    pub(super) fn head<S: AsRef<str>>(mut self, titles: impl IntoIterator<Item = S>) -> Self {
+    #[must_use]
+    pub fn head<S: AsRef<str>>(mut self, titles: impl IntoIterator<Item = S>) -> Self {
         let cell = |title: S| format!("<th scope=\"col\">{}</th>", Text(title.as_ref()));
         self.head.push(titles.into_iter().map(cell).collect());
         self
     }
 
     /// A row of the head as markup, for titles over several columns.
-    pub(super) fn head_markup(mut self, cells: String) -> Self {
+    #[must_use]
+    pub fn head_markup(mut self, cells: String) -> Self {
         self.head.push(cells);
         self
     }
 
     /// A row: its title as markup, then its values as markup.
-    pub(super) fn row<S: AsRef<str>>(&mut self, class: &str, title: &str, values: impl IntoIterator<Item = S>) {
+    pub fn row<S: AsRef<str>>(&mut self, class: &str, title: &str, values: impl IntoIterator<Item = S>) {
         let cells: String = values.into_iter().map(|v| format!("<td>{}</td>", v.as_ref())).collect();
         self.rows.push(format!(
             "<tr class=\"{class}\"><th scope=\"row\">{title}</th>{cells}</tr>"
@@ -107,12 +122,13 @@ impl Table {
     }
 
     /// A row as markup of whole cells.
-    pub(super) fn row_markup(&mut self, cells: &str) {
+    pub fn row_markup(&mut self, cells: &str) {
         self.rows.push(format!("<tr>{cells}</tr>"));
     }
 
     /// The whole table.
-    pub(super) fn markup(&self) -> String {
+    #[must_use]
+    pub fn markup(&self) -> String {
         let head: String = self.head.iter().map(|cells| format!("<tr>{cells}</tr>")).collect();
         format!(
             "<table class=\"{}\"><thead>{head}</thead><tbody>{}</tbody></table>",
@@ -146,6 +162,9 @@ mod tests {
             assert!(html.contains(part), "{part}");
         }
         assert_eq!(html.matches("<section>").count(), html.matches("</section>").count());
-        assert!(!html.contains("<script"));
+        assert!(!html.contains("<script") && !html.contains("refresh"));
+        let mut page = Page::default();
+        page.refresh(30);
+        assert!(page.finish("").contains("<meta http-equiv=\"refresh\" content=\"30\">"));
     }
 }

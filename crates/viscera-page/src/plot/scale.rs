@@ -2,7 +2,7 @@
 
 /// How values lie along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::report) enum Kind {
+enum Kind {
     Linear,
     /// For positive values.
     Log,
@@ -10,7 +10,7 @@ pub(in crate::report) enum Kind {
 
 /// An axis: the values at its two ends, and where these lie in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::report) struct Scale {
+pub struct Scale {
     kind: Kind,
     domain: [f64; 2],
     range: [f64; 2],
@@ -21,7 +21,8 @@ const TICKS: f64 = 5.0;
 
 impl Scale {
     /// A linear axis that reaches from a round value below `min` to a round value above `max`, not beyond `most`.
-    pub(in crate::report) fn linear([min, max]: [f64; 2], most: f64, range: [f64; 2]) -> Self {
+    #[must_use]
+    pub fn linear([min, max]: [f64; 2], most: f64, range: [f64; 2]) -> Self {
         let step = nice_step(max - min);
         let from = ((min / step + 1e-9).floor() * step).max(-most);
         let to = ((max / step - 1e-9).ceil() * step).min(most);
@@ -34,7 +35,8 @@ impl Scale {
     }
 
     /// A logarithmic axis around positive values: from half a third below to as much above.
-    pub(in crate::report) fn log([min, max]: [f64; 2], range: [f64; 2]) -> Self {
+    #[must_use]
+    pub fn log([min, max]: [f64; 2], range: [f64; 2]) -> Self {
         Self {
             kind: Kind::Log,
             domain: [min / 1.5, max * 1.5],
@@ -42,12 +44,15 @@ impl Scale {
         }
     }
 
-    pub(in crate::report) fn domain(&self) -> [f64; 2] {
+    /// The values at the two ends.
+    #[must_use]
+    pub fn domain(&self) -> [f64; 2] {
         self.domain
     }
 
     /// The place of a value in pixels; values outside lie at the ends.
-    pub(in crate::report) fn at(&self, value: f64) -> f64 {
+    #[must_use]
+    pub fn at(&self, value: f64) -> f64 {
         let [from, to] = self.domain;
         let share = match self.kind {
             Kind::Linear => (value - from) / (to - from),
@@ -58,7 +63,8 @@ impl Scale {
     }
 
     /// Round values along the axis, with their labels.
-    pub(in crate::report) fn ticks(&self) -> Vec<(f64, String)> {
+    #[must_use]
+    pub fn ticks(&self) -> Vec<(f64, String)> {
         let [from, to] = self.domain;
         match self.kind {
             Kind::Linear => {
@@ -68,7 +74,7 @@ impl Scale {
                 let count = ((to / step + 1e-9).floor() - first).clamp(0.0, 50.0) as usize;
                 let tick = |i: usize| {
                     let value = (first + i as f64) * step;
-                    (value, super::super::text::number(Some(value), digits))
+                    (value, crate::number(Some(value), digits))
                 };
                 (0..=count).map(tick).collect()
             }
