@@ -168,6 +168,9 @@ impl Progress for Watcher {
     }
 
     fn validated(&mut self, report: &ValidationReport) {
+        if report.cases == 0 {
+            return;
+        }
         let best = if report.best { ", best so far" } else { "" };
         let text = format!(
             "{} step {}: mean Dice {:.4}{best}; {}",
