@@ -103,6 +103,7 @@ fn the_page_follows_a_run_that_is_resumed() {
     assert_eq!([before.step, after.step], [6, 12]);
     for found in [before, after] {
         for (class, dice) in &found.dice {
+            let class = class.replace('_', " ");
             let dot = format!("<title>{class}, {}: {dice:.4}</title>", found.step);
             assert!(page.contains(&dot), "{dot}");
         }

@@ -29,9 +29,11 @@ pub(super) fn section(page: &mut Page, run: &RunPage) {
             "<div><strong>{value}<small>{unit}</small></strong><span>{what}</span></div>"
         );
     };
-    if let Some(now) = trainings.last() {
+    let running = trainings.iter().rfind(|t| t.started.is_some() && t.ended.is_none());
+    if let Some(now) = running.or(trainings.last()) {
         let [step, steps] = now.progress();
-        show(&step.to_string(), &format!("of {steps}"), "steps of the training below");
+        let what = format!("steps of <bdi>{}</bdi>", Text(&now.name));
+        show(&step.to_string(), &format!("of {steps}"), &what);
         if let Some(last) = now
             .step
             .as_ref()

@@ -163,7 +163,7 @@ fn last_validation(page: &mut Page, training: &History, classes: &[LabelEntry]) 
     let at = best.map_or(NONE.to_owned(), |b| b.step.to_string());
     page.table(
         &format!(
-            "The last validation, at step {}, over {} cases; the best was at step {at}.",
+            "The last validation, at step {}; cases: {}. The best was at step {at}.",
             last.step, last.cases
         ),
         &table,
