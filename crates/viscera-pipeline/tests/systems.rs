@@ -33,8 +33,9 @@ fn narrow(name: &str) -> Recipe {
             other => panic!("{other:?}"),
         }
     }
-    // Sizes have changed, and with them what a teacher could be.
+    // Sizes have changed, and with them what could be trained.
     recipe.phases.clear();
+    recipe.training.clear();
     recipe
 }
 
