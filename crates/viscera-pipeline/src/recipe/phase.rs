@@ -209,13 +209,13 @@ impl Recipe {
             }
             for part in self.phase_stages(Some(phase)) {
                 if let Some((from, stage)) = part.start_from
-                    && !named(&from).is_some_and(|p| p.train.contains(&stage))
+                    && named(&from).is_none_or(|p| !p.train.contains(&stage))
                 {
                     return fail(format!("starts from {from}/{stage}, which no earlier phase trains"));
                 }
             }
             if let Some(from) = &phase.labels
-                && !named(from).is_some_and(|p| p.pseudo_label.is_some())
+                && named(from).is_none_or(|p| p.pseudo_label.is_none())
             {
                 return fail(format!("labels = \"{from}\" is no earlier phase that labels"));
             }
@@ -226,7 +226,7 @@ impl Recipe {
                     return fail("trains and labels; these are two phases".to_owned());
                 }
                 Some(label) => {
-                    if !named(&label.with).is_some_and(|p| !p.train.is_empty()) {
+                    if named(&label.with).is_none_or(|p| p.train.is_empty()) {
                         return fail(format!("with = \"{}\" is no earlier phase that trains", label.with));
                     }
                     if !label.cases.iter().all(|c| both().contains(c)) || label.cases.is_empty() {

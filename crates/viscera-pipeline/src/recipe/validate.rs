@@ -365,7 +365,8 @@ fn check_training(training: &TrainingSettings, stage: &Stage) -> Result<(), Stri
         return Err("ema must lie in 0 ≤ d < 1".to_owned());
     }
     if let Supervision::MeanTeacher { decay, weight, .. } = training.supervision {
-        if !(0.0..1.0).contains(&decay) || !(weight.is_finite() && weight >= 0.0) {
+        let fits = (0.0..1.0).contains(&decay) && weight.is_finite() && weight >= 0.0;
+        if !fits {
             return Err(format!("supervision: {:?} cannot be", training.supervision));
         }
         if training.ema.is_some() {
