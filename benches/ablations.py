@@ -39,6 +39,7 @@ def unet(features):
 
 SUPERVISED = '[{ term = "cross_entropy" }, { term = "dice", batch = true }]'
 NET = unet([8, 16, 32, 64, 64])
+HALF = "foreground_share = 0.5\n"
 
 
 def stage(name="organs", size=SIZE, classes=LARGE, extra="", role="segment"):
@@ -102,7 +103,14 @@ def runs(steps):
     """Name: recipe text, data (the cohort, or the labels of another run), score (classes, centre), start."""
     half = steps // 2
     flat = stage()
-    tumour = stage("tumour", SIZE, 'classes = ["tumour"]')
+    # Patches, half of them around a tumour: in whole volumes of this size so few voxels teach nothing.
+    linear = '{ method = "torch", order = 1 }'
+    tumour = (
+        stage("tumour", SIZE, 'classes = ["tumour"]')
+        .replace(f'size = [{SIZE}, {SIZE}, {SIZE}], convention = "half_pixel"', f"spacing_mm = [5, 5, 5], image = {linear}, logits = {linear}")
+        .replace('{ window_hu = [-325, 325], zscore = "case" }', '{ channels = [{ scheme = "fixed", window = [-150, 250], mean = 50, std = 80 }] }')
+        .replace('"whole_volume", activation = "softmax"', f'"sliding_window", activation = "softmax", window = {{ patch = [{SIZE}, {SIZE}, {SIZE}], step = 0.5, weights = "gaussian" }}')
+    )
     all_runs = {
         "full": dict(text=recipe("full", flat + training(steps=steps))),
         "naive": dict(
@@ -149,12 +157,12 @@ def runs(steps):
                 ).replace('profile = "standard"', 'profile = "standard", roi_margin_mm = { probability = 1.0, range = [5, 35] }'),
             )
         ),
-        "tumour": dict(text=recipe("tumour", tumour + training("tumour", steps=2 * steps), "flare14"), cohort="lesions"),
-        "tumour-half": dict(text=recipe("tumour-half", tumour + training("tumour", steps=steps), "flare14"), cohort="lesions"),
+        "tumour": dict(text=recipe("tumour", tumour + training("tumour", steps=2 * steps, extra=HALF), "flare14"), cohort="lesions"),
+        "tumour-half": dict(text=recipe("tumour-half", tumour + training("tumour", steps=steps, extra=HALF), "flare14"), cohort="lesions"),
         "mean-teacher": dict(
             text=recipe(
                 "mean-teacher",
-                tumour + training("tumour", steps=steps, extra="supervision = { mean_teacher = { decay = 0.99 } }"),
+                tumour + training("tumour", steps=steps, extra=HALF + "supervision = { mean_teacher = { decay = 0.99 } }"),
                 "flare14",
             ),
             cohort="lesions",

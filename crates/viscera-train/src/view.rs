@@ -27,7 +27,7 @@ pub struct StageView {
     organs: bool,
     /// The classes, of the recipe, that the ROI is around.
     around: AnnotatedClasses,
-    /// Classes of the recipe that each of its classes is made of.
+    /// Classes of the recipe that must be annotated for each of its classes to be.
     parts: Vec<(u8, AnnotatedClasses)>,
 }
 
@@ -59,18 +59,20 @@ impl StageView {
     pub fn new(recipe: &Recipe, stage: &Stage, table: &LabelTable) -> Result<Self, TrainError> {
         let classes = stage.table(table)?;
         let all = AnnotatedClasses::all(table);
+        let lesion = |id: u8| table.by_id(id).is_some_and(viscera_image::LabelEntry::is_lesion);
         let mut ids = [0; 256];
         let mut parts = Vec::new();
         for entry in classes.entries() {
-            let of = match stage.classes {
+            let of: AnnotatedClasses = match stage.classes {
                 StageClasses::Union => all,
                 _ => [entry.id].into_iter().collect(),
             };
             of.iter().for_each(|id| ids[usize::from(id)] = entry.id);
-            parts.push((entry.id, of));
+            // Lesions lie in organs: where all organs are annotated, their union is.
+            let organs: AnnotatedClasses = of.iter().filter(|&id| !lesion(id)).collect();
+            parts.push((entry.id, if organs.is_empty() { of } else { organs }));
         }
-        let lesion = |of: &AnnotatedClasses| of.iter().any(|id| table.by_id(id).is_some_and(|e| e.is_lesion()));
-        let organs = !parts.iter().any(|(_, of)| lesion(of));
+        let organs = !(1..=u8::MAX).any(|id| ids[usize::from(id)] > 0 && lesion(id));
         let from = stage.roi.as_ref().and_then(|roi| recipe.stage(&roi.from));
         let around = match from {
             Some(from) if from.classes != StageClasses::Union => AnnotatedClasses::all(&from.table(table)?),
@@ -97,7 +99,7 @@ impl StageView {
     /// # Errors
     /// [`TrainError::Image`] when memory is short.
     pub fn case(&self, case: &Arc<CachedCase>) -> Result<StageCase, TrainError> {
-        // A class is annotated where all that it is made of is; a person did where a person did all of it.
+        // A class is annotated where all that it needs is; a person did where a person did all of it.
         let of_stage = |set: &dyn Fn(u8) -> bool| -> AnnotatedClasses {
             let has = |(_, of): &&(u8, AnnotatedClasses)| of.iter().all(set);
             self.parts.iter().filter(has).map(|(id, _)| *id).collect()

@@ -373,3 +373,36 @@ fn patches_are_blocks_of_what_inference_sees() {
     }
     assert!(starts.len() > 6, "{starts:?}");
 }
+
+/// Which stages of system E a case is for, by what it annotates.
+#[test]
+fn stages_see_what_a_case_annotates() {
+    let recipe = Recipe::builtin("flare23-stmt").unwrap();
+    let (image, labels) = blobs(0);
+    let labels = labels.map(|l| if l == 3 { 14 } else { l as u8 });
+    let table = LabelTable::flare14();
+    let grid = CaseGrid {
+        spacing_mm: 5.0,
+        axes: [0, 1, 2],
+    };
+    let streams = |annotated: &[u8], pseudo: &[u8]| {
+        let sets = [annotated, pseudo].map(|ids| ids.iter().copied().collect());
+        let case = CachedCase::new("c", &image, &labels, sets, [&table, &table], grid).unwrap();
+        let case = std::sync::Arc::new(case);
+        ["locate", "organs", "tumour"].map(|id| {
+            let view = StageView::new(&recipe, recipe.stage(id).unwrap(), &table).unwrap();
+            view.case(&case).unwrap().stream
+        })
+    };
+    use viscera_pipeline::recipe::Stream::{Labelled, Partial, Pseudo, Unlabelled};
+    let organs: Vec<u8> = (1..=13).collect();
+    let all: Vec<u8> = (1..=14).collect();
+    assert_eq!(streams(&all, &[]), [Labelled; 3]);
+    // Tumours lie in organs: to find these, nobody needs them.
+    assert_eq!(streams(&organs, &[]), [Labelled, Labelled, Unlabelled]);
+    assert_eq!(streams(&[1, 14], &[]), [Unlabelled, Partial, Labelled]);
+    assert_eq!(streams(&[], &[]), [Unlabelled; 3]);
+    assert_eq!(streams(&all, &organs[1..]), [Partial, Partial, Labelled]);
+    assert_eq!(streams(&all, &organs), [Pseudo, Pseudo, Labelled]);
+    assert_eq!(streams(&organs, &organs), [Pseudo, Pseudo, Unlabelled]);
+}
