@@ -53,6 +53,10 @@ pub(crate) fn find(root: &Path) -> Result<Option<Layout>, IoError> {
     };
     let mut names = BTreeSet::new();
     for case in layout.iter().flat_map(|layout| &layout.cases) {
+        // Names become names of files.
+        if case.name.is_empty() || case.name.starts_with('.') || case.name.contains(['/', '\\', '\0']) {
+            return Err(bad(root, format!("a case cannot have the name {:?}", case.name)));
+        }
         if !names.insert((case.split == Split::Test, &case.name)) {
             return Err(bad(root, format!("two cases have the name \"{}\"", case.name)));
         }

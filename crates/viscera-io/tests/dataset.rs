@@ -272,7 +272,13 @@ split = "test"
             ("centre", "center", "center"),
             ("test", "tset", "tset"),
             ("b.nii", "z.nii", "z.nii"),
+            // Names become names of files in caches and folders of labels.
+            ("Bern\"\nname = \"a", "Bern\"\nname = \"../a", "../a"),
+            ("Bern,a", "Bern,../a", "../a"),
         ] {
+            if !text.contains(from) {
+                continue;
+            }
             fs::write(&path, text.replace(from, to)).expect("written");
             let fault = reason(Dataset::open(&path));
             assert!(

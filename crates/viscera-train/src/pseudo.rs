@@ -2,6 +2,7 @@
 
 use crate::{Progress, TrainError};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 use viscera_image::{AnnotatedClasses, LabelTable};
@@ -48,7 +49,7 @@ pub struct PseudoLabelReport {
 /// A case's record in the folder, written when its label map is whole.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
-    /// SHA-256 of the model's recipe and weights, as far as it is known.
+    /// Which model labelled it: SHA-256 of its recipe and weights.
     model: String,
     confidence: Option<f64>,
     left_out: Option<String>,
@@ -83,7 +84,7 @@ pub fn pseudo_label(
         }
     }
     let finds = AnnotatedClasses::all(&found);
-    let identity = model.recipe().hash()? + model.hash().unwrap_or_default();
+    let identity = identity(&model)?;
     let segmenter = Segmenter::new(model, &SegmentOptions::default())?;
     let names = |set: AnnotatedClasses| -> Vec<String> {
         let entries = known.entries().iter().filter(|e| set.contains(e.id));
@@ -150,6 +151,17 @@ pub fn pseudo_label(
     atomic_write(&path, |file| file.write_all(text.as_bytes()))?;
     report.finished = true;
     Ok(report)
+}
+
+/// SHA-256 of a model's recipe and weights, whether or not it lies in a file.
+fn identity(model: &Model) -> Result<String, TrainError> {
+    let mut hash = Sha256::new();
+    hash.update(model.recipe().canonical()?);
+    let folds = model.networks().flat_map(|network| network.folds);
+    for values in folds.flat_map(|weights| &weights.values) {
+        hash.update(bytemuck::cast_slice::<f32, u8>(values));
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The classes that a model's segmenting stages find.

@@ -171,16 +171,20 @@ impl Job<'_> {
                 ..Counters::default()
             },
             optimizer: Optimizer::new(self.settings.optimizer.clone(), &graph.params),
-            average: self.decay().map(|_| weights.clone()),
+            average: self.decay(1).map(|_| weights.clone()),
             weights,
         })
     }
 
-    /// How slowly the average of the weights follows them; `None` without one.
-    fn decay(&self) -> Option<f32> {
+    /// How slowly the average of the weights follows them in a step, counted from 1; `None` without one.
+    fn decay(&self, step: u64) -> Option<f32> {
         match self.settings.supervision {
             Supervision::MeanTeacher { decay, .. } => Some(decay),
-            _ => self.settings.ema,
+            // Early on, the average forgets its random start faster.
+            _ => self
+                .settings
+                .ema
+                .map(|decay| decay.min((1.0 + step as f32) / (10.0 + step as f32))),
         }
     }
 
@@ -268,10 +272,8 @@ impl Job<'_> {
         }
         let rate = settings.schedule.factor(done, settings.warmup);
         state.optimizer.step(&mut state.weights.values, &gradients, rate);
-        if let (Some(averages), Some(decay)) = (&mut state.average, self.decay()) {
-            // Early on, the average forgets its random start faster.
-            let young = (1.0 + number as f32) / (10.0 + number as f32);
-            average(&mut averages.values, &state.weights.values, decay.min(young));
+        if let (Some(averages), Some(decay)) = (&mut state.average, self.decay(number)) {
+            average(&mut averages.values, &state.weights.values, decay);
         }
         executor.set_parameters(&state.weights)?;
         seconds.optimizer = watch.lap();

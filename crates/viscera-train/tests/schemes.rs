@@ -406,3 +406,49 @@ fn stages_see_what_a_case_annotates() {
     assert_eq!(streams(&all, &organs), [Pseudo, Pseudo, Labelled]);
     assert_eq!(streams(&organs, &organs), [Pseudo, Pseudo, Unlabelled]);
 }
+
+/// The teacher moves by its decay from the first step on.
+#[test]
+fn a_mean_teacher_is_an_average_of_its_student() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let mut recipe = Recipe::parse(RECIPE, "r").unwrap();
+    recipe.phases.clear();
+    recipe.training.get_mut("organs").unwrap().supervision = viscera_pipeline::recipe::Supervision::MeanTeacher {
+        decay: 0.9,
+        weight: 1.0,
+        keep: Default::default(),
+    };
+    let after = |resume: bool| {
+        let options = TrainOptions {
+            stages: vec!["organs".to_owned()],
+            cache: Some(folder.path().join("cache")),
+            resume,
+            ..TrainOptions::default()
+        };
+        let run = folder.path().join("run");
+        train(
+            &recipe,
+            &folder.path().join("data"),
+            &run,
+            &options,
+            &mut StopAt::new(1),
+        )
+        .unwrap();
+        let bytes = std::fs::read(run.join("organs.last.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let all = |prefix: &str| -> Vec<f32> {
+            let mut names: Vec<&str> = file.names().into_iter().filter(|n| n.starts_with(prefix)).collect();
+            names.sort_unstable();
+            let values = |name: &str| file.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec();
+            names.into_iter().flat_map(values).map(f32::from_le_bytes).collect()
+        };
+        ["weights/", "average/"].map(all)
+    };
+    let [_, before] = after(false);
+    let [student, teacher] = after(true);
+    assert!(before.len() > 1000 && student != teacher);
+    for ((teacher, before), student) in teacher.iter().zip(&before).zip(&student) {
+        assert!((teacher - (0.9 * before + 0.1 * student)).abs() < 1e-6);
+    }
+}

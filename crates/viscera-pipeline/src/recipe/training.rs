@@ -38,7 +38,8 @@ pub struct TrainingSettings {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub plain_epochs: u64,
     /// With a sliding window: share of a step's patches that show a voxel of a class, drawn evenly over the classes of
-    /// the case, then over its voxels (nnU-Net: 0.33, of which the last ⌈0.33 · batch⌉ or so samples of a batch are made).
+    /// the case, then over its voxels. They are the last of a step, from sample round(batch · (1 − share)) on, as in nnU-Net,
+    /// so that 0.33 makes one of two; a batch of one shows it with this probability.
     #[serde(default = "third", skip_serializing_if = "is_third")]
     pub foreground_share: f64,
     /// Where the constants of `normalise.channels` come from.
