@@ -169,6 +169,22 @@ def runs(steps):
             start="tumour-half",
         ),
     }
+    # System D's network: the whole scan with its context block, or patches of 160 mm without.
+    dnet = '{ arch = "efficientsegnet", base_features = 8, dropout = 0.0, plane = "paper", context = %s }'
+    whole = stage(size=64).replace(NET, dnet % "true")
+    patches = (
+        stage()
+        .replace(NET, dnet % "false")
+        .replace(f'size = [{SIZE}, {SIZE}, {SIZE}], convention = "half_pixel"', f"spacing_mm = [5, 5, 5], image = {linear}, logits = {linear}")
+        .replace('{ window_hu = [-325, 325], zscore = "case" }', '{ channels = [{ scheme = "fixed", window = [-325, 325], mean = 0, std = 150 }] }')
+        .replace('"whole_volume", activation = "softmax"', '"sliding_window", activation = "softmax", window = { patch = [32, 32, 32], step = 0.5, weights = "gaussian" }')
+    )
+    all_runs["whole-context"] = dict(text=recipe("whole-context", whole + training(steps=steps)))
+    all_runs["whole-plain"] = dict(text=recipe("whole-plain", whole.replace("context = true", "context = false") + training(steps=steps)))
+    # As many voxels a step: eight patches in place of one scan of 64³.
+    all_runs["patch-plain"] = dict(
+        text=recipe("patch-plain", patches + training(steps=steps, batch=16, streams="{ labelled = 16 }", extra=HALF))
+    )
     for name, term in ROBUST.items():
         all_runs[f"student-{name}"] = dict(
             text=recipe(
@@ -197,6 +213,8 @@ CLAIMS = [
     ("C", "generalised cross-entropy on pseudo-labels beats cross-entropy", "student-gce", "student-ce", ORGANS, None),
     ("C", "symmetric cross-entropy on pseudo-labels beats cross-entropy", "student-sce", "student-ce", ORGANS, None),
     ("C", "beta cross-entropy on pseudo-labels beats cross-entropy", "student-bce", "student-ce", ORGANS, None),
+    ("D", "the whole scan with the context block beats patches without it", "whole-context", "patch-plain", ORGANS, None),
+    ("D", "the context block alone gains on whole scans", "whole-context", "whole-plain", ORGANS, None),
     ("–", "not a claim: the marginal loss on partly labelled cases, no network's labels, against the fully labelled only", "marginal", "full", ORGANS, None),
 ]
 

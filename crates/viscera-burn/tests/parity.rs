@@ -113,6 +113,7 @@ fn fine(plane: Plane, dropout: f32) -> Graph {
         out_channels: 5,
         dropout,
         plane,
+        context: true,
     };
     settings.build()
 }

@@ -25,6 +25,7 @@ fn fine() -> Graph {
         out_channels: 13,
         dropout: 0.2,
         plane: Plane::Paper,
+        context: true,
     };
     net.build()
 }

@@ -86,6 +86,7 @@ fn networks() -> Vec<(Graph, [usize; 5])> {
         out_channels: 13,
         dropout: 0.2,
         plane: Plane::Paper,
+        context: true,
     };
     let stage = |features, stride| UNetStage {
         features,

@@ -307,6 +307,19 @@ impl Dataset {
         Ok(dataset)
     }
 
+    /// A folder in nnU-Net's layout whose cases may still be on their way: what its description and annotations say is not
+    /// compared with the files. `None` where there is no `dataset.json`.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for cases that are not there.
+    pub fn open_unfinished(root: &Path) -> Result<Option<Self>, IoError> {
+        let Some(description) = read_json(&root.join("dataset.json"))? else {
+            return Ok(None);
+        };
+        let annotations = read_json(&root.join("annotations.json"))?.unwrap_or_default();
+        Self::joined(root, description, annotations).map(Some)
+    }
+
     fn joined(root: &Path, description: DatasetJson, annotations: Annotations) -> Result<Self, IoError> {
         let count = description.channel_names.len();
         if count > 1 {
@@ -338,6 +351,12 @@ impl Dataset {
     #[must_use]
     pub fn description(&self) -> &DatasetJson {
         &self.description
+    }
+
+    /// `annotations.json`; every case annotates all classes where it is absent.
+    #[must_use]
+    pub fn annotations(&self) -> &Annotations {
+        &self.annotations
     }
 
     /// The classes of `dataset.json`.

@@ -370,6 +370,7 @@ mod tests {
             out_channels: 4,
             dropout: 0.2,
             plane: Plane::Paper,
+            context: true,
         };
         let error = fine.build().shapes([32; 3]).unwrap_err().to_string();
         assert!(error.contains("context.pyramid.pool4"), "{error}");

@@ -133,6 +133,14 @@ pub enum PipelineError {
         /// What is wrong.
         reason: String,
     },
+    /// An anatomy that cannot be rendered as its file says.
+    #[error("anatomy \"{anatomy}\": {reason}")]
+    Anatomy {
+        /// Its name.
+        anatomy: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// There is no built-in cohort of that name.
     #[error("there is no cohort \"{name}\", neither built in ({}) nor as a file", known.join(", "))]
     UnknownCohort {

@@ -1,5 +1,6 @@
 //! From a CT to organ masks: recipes, stages, post-processing, report.
 
+mod anatomies;
 pub mod batch;
 mod body;
 mod check;
@@ -35,6 +36,7 @@ mod warning;
 mod watch;
 mod window;
 
+pub use anatomies::{Anatomies, AnatomySource};
 pub use body::{Lie, lie_of_body};
 pub use check::not_hounsfield;
 pub use cohort::{Centre, ClassLists, Cohort, CohortCase, Use};

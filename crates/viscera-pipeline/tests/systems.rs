@@ -1,38 +1,19 @@
 //! The five systems as recipes, narrow and with fresh weights: what they find is nonsense, but each must find it in the
 //! right place, by its own rules.
 
+mod narrow;
+
 use std::collections::BTreeMap;
 use viscera_image::phantom::{PhantomConfig, generate};
 use viscera_image::{Box3, Volume, crop};
 use viscera_net::{Graph, Weights};
-use viscera_pipeline::recipe::{Activation, Crop, NetworkSpec, Resample, Stage};
+use viscera_pipeline::recipe::{Activation, Crop, Stage};
 use viscera_pipeline::{Model, ProbabilityKind, Recipe, SegmentOptions, Segmentation, Segmenter, Tta, Warnings};
 
 /// The recipe at a size for tests.
 fn narrow(name: &str) -> Recipe {
     let mut recipe = Recipe::builtin(name).unwrap();
-    for stage in &mut recipe.stages {
-        match &mut stage.resample {
-            Resample::Size(fixed) => fixed.size = [64; 3],
-            Resample::Spacing(grid) => grid.spacing_mm = grid.spacing_mm.map(|s| 3.5 * s),
-        }
-        if let Some(window) = &mut stage.inference.window {
-            window.patch = [32, 64, 64];
-        }
-        match &mut stage.network {
-            NetworkSpec::CoarseUnet { base_features, .. } | NetworkSpec::EfficientSegNet { base_features, .. } => {
-                *base_features = 4;
-            }
-            NetworkSpec::PlainUnet(plan) | NetworkSpec::ResidualEncoderUnet(plan) | NetworkSpec::GenericUnet(plan) => {
-                plan.features = vec![4; 6];
-                plan.stem = plan.stem.map(|_| 4);
-            }
-            NetworkSpec::DmfNet {
-                stem, width, groups, ..
-            } => (*stem, *width, *groups) = (8, 8, 4),
-            other => panic!("{other:?}"),
-        }
-    }
+    narrow::narrow(&mut recipe);
     // Sizes have changed, and with them what could be trained.
     recipe.phases.clear();
     recipe.training.clear();

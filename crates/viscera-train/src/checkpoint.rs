@@ -1,6 +1,6 @@
 //! The state of a run in a file: all that a run which goes on from it needs to equal one that never stopped.
 //!
-//! The file is safetensors, f32: `weights/NAME`, and while training `first/NAME`, `second/NAME` (moments) and
+//! The file is safetensors, f32: `weights/NAME`, and while training `first/NAME`, `second/NAME`, `greatest/NAME` (moments) and
 //! `average/NAME`. `__metadata__` holds the rest as JSON. Random numbers need no state: sample k and the dropout of step
 //! n are functions of the seed and their numbers.
 
@@ -50,6 +50,9 @@ impl State {
         if self.optimizer.has_second() {
             tensors.extend(moments(&self.optimizer.second).to_tensors(graph, "second/", Storage::F32));
         }
+        if self.optimizer.has_greatest() {
+            tensors.extend(moments(&self.optimizer.greatest).to_tensors(graph, "greatest/", Storage::F32));
+        }
         if let Some(average) = &self.average {
             tensors.extend(average.to_tensors(graph, "average/", Storage::F32));
         }
@@ -69,6 +72,9 @@ impl State {
         self.optimizer.first = moments(read("first/")?);
         if self.optimizer.has_second() {
             self.optimizer.second = moments(read("second/")?);
+        }
+        if self.optimizer.has_greatest() {
+            self.optimizer.greatest = moments(read("greatest/")?);
         }
         if self.average.is_some() {
             self.average = Some(read("average/")?);

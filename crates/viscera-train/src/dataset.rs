@@ -18,9 +18,9 @@ use viscera_image::LabelTable;
 use viscera_io::{Case, Dataset, write_json};
 
 /// Name of the file with a split, in the data folder and in the run folder.
-const SPLIT_FILE: &str = "splits.json";
+pub(crate) const SPLIT_FILE: &str = "splits.json";
 /// Name that nnU-Net gives its folds.
-const NNUNET_SPLIT_FILE: &str = "splits_final.json";
+pub(crate) const NNUNET_SPLIT_FILE: &str = "splits_final.json";
 
 /// Case names by use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 mod augment;
 mod cache;
 mod checkpoint;
+mod cross;
 mod data;
 mod dataset;
 mod device;
@@ -26,6 +27,7 @@ mod validate;
 mod view;
 
 pub use cache::{CachedCase, CaseGrid};
+pub use cross::{CrossReport, FoldScores, cross_validate};
 pub use data::{
     DataReport, Finding, FindingKind, Fingerprint, Fold, Intensities, SplitBy, check_data, folds, load_folds,
 };

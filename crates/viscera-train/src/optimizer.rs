@@ -7,7 +7,7 @@ use viscera_pipeline::recipe::{AdamSettings, OptimizerSettings};
 /// How far running statistics go towards a batch's: PyTorch's default momentum.
 const STATISTIC_RATE: f32 = 0.1;
 
-/// An optimiser with its state: for each parameter up to two arrays of its length.
+/// An optimiser with its state: for each parameter up to three arrays of its length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Optimizer {
     settings: OptimizerSettings,
@@ -18,6 +18,8 @@ pub struct Optimizer {
     pub(crate) first: Vec<Vec<f32>>,
     /// Second moment (Adam); empty arrays for SGD.
     pub(crate) second: Vec<Vec<f32>>,
+    /// The greatest second moment so far (AMSGrad); empty arrays for others.
+    pub(crate) greatest: Vec<Vec<f32>>,
 }
 
 impl Optimizer {
@@ -31,9 +33,13 @@ impl Optimizer {
             steps: 0,
             first: zeros(),
             second: vec![Vec::new(); params.len()],
+            greatest: vec![Vec::new(); params.len()],
         };
         if optimizer.has_second() {
             optimizer.second = zeros();
+        }
+        if optimizer.has_greatest() {
+            optimizer.greatest = zeros();
         }
         optimizer
     }
@@ -41,6 +47,14 @@ impl Optimizer {
     /// Whether it keeps second moments.
     pub(crate) fn has_second(&self) -> bool {
         matches!(self.settings, OptimizerSettings::Adam(_) | OptimizerSettings::Adamw(_))
+    }
+
+    /// Whether it keeps the greatest second moments.
+    pub(crate) fn has_greatest(&self) -> bool {
+        match &self.settings {
+            OptimizerSettings::Adam(adam) | OptimizerSettings::Adamw(adam) => adam.amsgrad,
+            OptimizerSettings::Sgd { .. } => false,
+        }
     }
 
     /// Moves running statistics a tenth of the way to the batch's, as PyTorch's batch norm does, and takes what
@@ -64,11 +78,11 @@ impl Optimizer {
         weights
             .par_iter_mut()
             .zip(gradients)
-            .zip(self.first.par_iter_mut().zip(&mut self.second))
+            .zip(self.first.par_iter_mut().zip(&mut self.second).zip(&mut self.greatest))
             .filter(|((_, g), _)| !g.is_empty())
-            .for_each(|((w, g), (m, v))| match settings {
-                OptimizerSettings::Adam(adam) => adam_step(adam, false, steps, rate, w, g, m, v),
-                OptimizerSettings::Adamw(adam) => adam_step(adam, true, steps, rate, w, g, m, v),
+            .for_each(|((w, g), ((m, v), greatest))| match settings {
+                OptimizerSettings::Adam(adam) => adam_step(adam, false, steps, rate, w, g, [m, v, greatest]),
+                OptimizerSettings::Adamw(adam) => adam_step(adam, true, steps, rate, w, g, [m, v, greatest]),
                 &OptimizerSettings::Sgd {
                     lr,
                     momentum,
@@ -95,8 +109,7 @@ fn adam_step(
     rate: f64,
     weights: &mut [f32],
     gradients: &[f32],
-    first: &mut [f32],
-    second: &mut [f32],
+    [first, second, greatest]: [&mut Vec<f32>; 3],
 ) {
     let lr = adam.lr * rate;
     let [b1, b2] = adam.betas;
@@ -109,11 +122,18 @@ fn adam_step(
         (1.0, adam.weight_decay as f32)
     };
     let (b1, b2, eps) = (b1 as f32, b2 as f32, adam.eps as f32);
-    for (((w, &g), m), v) in weights.iter_mut().zip(gradients).zip(first).zip(second) {
+    for (i, (((w, &g), m), v)) in weights.iter_mut().zip(gradients).zip(first).zip(second).enumerate() {
         let g = g + l2 * *w;
         *m += (1.0 - b1) * (g - *m);
         *v = b2 * *v + (1.0 - b2) * g * g;
-        *w = shrink * *w - step_size * *m / (v.sqrt() / root + eps);
+        let scale = match greatest.get_mut(i) {
+            Some(greatest) => {
+                *greatest = greatest.max(*v);
+                *greatest
+            }
+            None => *v,
+        };
+        *w = shrink * *w - step_size * *m / (scale.sqrt() / root + eps);
     }
 }
 

@@ -4,17 +4,17 @@ use crate::{Batch, Sampler, StageCase, TrainError};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Batches in the order of steps.
+/// Batches in order.
 pub(crate) struct Feed {
     sampler: Arc<Sampler>,
     cases: Arc<Vec<StageCase>>,
-    /// The next step's number.
+    /// The next batch's number.
     next: u64,
     ahead: Option<Receiver<Result<Batch, TrainError>>>,
 }
 
 impl Feed {
-    /// Batches from step `next` on; up to `ahead` are prepared early, none for 0. What they hold does not depend on it.
+    /// Batches from number `next` on; up to `ahead` are prepared early, none for 0. What they hold does not depend on it.
     pub(crate) fn new(sampler: Sampler, cases: Arc<Vec<StageCase>>, next: u64, ahead: usize) -> Self {
         let mut feed = Self {
             sampler: Arc::new(sampler),
@@ -28,9 +28,9 @@ impl Feed {
             let (sampler, cases) = (Arc::clone(&feed.sampler), Arc::clone(&feed.cases));
             let made = std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
                 // Ends when the receiver is gone.
-                let mut step = next;
-                while sender.send(sampler.batch(&cases, step)).is_ok() {
-                    step += 1;
+                let mut number = next;
+                while sender.send(sampler.batch(&cases, number)).is_ok() {
+                    number += 1;
                 }
             });
             // Without a thread, batches are made when they are asked for.
@@ -39,13 +39,13 @@ impl Feed {
         feed
     }
 
-    /// The next step's batch.
+    /// The next batch.
     pub(crate) fn next(&mut self) -> Result<Batch, TrainError> {
-        let step = self.next;
+        let number = self.next;
         self.next += 1;
         match self.ahead.as_ref().and_then(|ahead| ahead.recv().ok()) {
             Some(batch) => batch,
-            None => self.sampler.batch(&self.cases, step),
+            None => self.sampler.batch(&self.cases, number),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One training sample: a case, placed, resampled once, changed, and its intensities made the network's.
 
-use crate::augment::{change_hu, change_normalised, place};
+use crate::augment::{change_hu, change_normalised, copy_paste, place};
 use crate::gather::gather;
 use crate::view::fixed;
 use crate::{StageCase, StageView, TrainError};
@@ -60,17 +60,22 @@ impl Sampler {
             batch,
             anywhere: (batch as f64 * (1.0 - settings.foreground_share)).round() as usize,
             foreground_share: settings.foreground_share,
-            plain_from: settings.steps().saturating_sub(plain).saturating_mul(batch as u64),
+            plain_from: settings
+                .steps()
+                .saturating_sub(plain)
+                .saturating_mul(settings.accumulate)
+                .saturating_mul(batch as u64),
             slots: slots.flat_map(|(&stream, &n)| std::iter::repeat_n(stream, n)).collect(),
         }
     }
 
-    /// The samples of step `step`, counted from 0, of `cases` as the stage sees them.
+    /// The samples of batch `number`, counted from 0, of `cases` as the stage sees them. An optimiser step takes
+    /// `accumulate` batches.
     ///
     /// # Errors
     /// [`TrainError::DataSet`] when there are no cases; [`TrainError::Image`] for an image without finite voxels.
-    pub fn batch(&self, cases: &[StageCase], step: u64) -> Result<Batch, TrainError> {
-        let first = step * self.batch as u64;
+    pub fn batch(&self, cases: &[StageCase], number: u64) -> Result<Batch, TrainError> {
+        let first = number * self.batch as u64;
         let samples = (first..first + self.batch as u64)
             .map(|k| self.sample(cases, k))
             .collect::<Result<Vec<_>, _>>()?;
@@ -142,9 +147,10 @@ impl Sampler {
         // What a sliding window meets beyond the scan is 0 after normalisation.
         let [mean, std] = case.moments;
         let outside = if patches { mean as f32 } else { AIR };
-        let (hu, labels) = gather(case, &placement, size, if first { window } else { all }, outside);
+        let (hu, mut labels) = gather(case, &placement, size, if first { window } else { all }, outside);
         let mut volume = Volume::new(Geometry::ras(size, placement.spacing), hu)?;
         change_hu(&mut volume, &labels, case.annotated, augment, rng);
+        copy_paste(volume.data_mut(), &mut labels, size, augment, rng);
         match &stage.normalise {
             Normalise::Window(w) if !patches => normalise(&mut volume, *w)?,
             Normalise::Channels(channels) if !patches && fixed(channels).is_none() => {

@@ -89,7 +89,8 @@ impl Job<'_> {
             _ => None,
         };
         let sampler = Sampler::new(self.view, settings, self.seed);
-        let mut feed = Feed::new(sampler, Arc::clone(&self.train), state.counters.step, self.ahead);
+        let batches = state.counters.step.saturating_mul(settings.accumulate);
+        let mut feed = Feed::new(sampler, Arc::clone(&self.train), batches, self.ahead);
 
         let mut clock = Clock::new(state.counters.seconds);
         let mut report = None;
@@ -195,27 +196,84 @@ impl Job<'_> {
             .map_or(by_steps, |budget| by_steps.max(counters.seconds / budget))
     }
 
-    /// One step of the network, and where it has one of its teacher.
+    /// One optimiser step of the network.
     fn step(
         &self,
         state: &mut State,
         executor: &mut dyn Executor,
-        teacher: Option<&mut Box<dyn Executor>>,
+        mut teacher: Option<&mut Box<dyn Executor>>,
         feed: &mut Feed,
         done: f64,
     ) -> Result<StepReport, TrainError> {
         let settings = self.settings;
+        let mut seconds = StepSeconds::default();
+        let number = state.counters.step + 1;
+        if let (Some(teacher), Some(average)) = (&mut teacher, &state.average) {
+            teacher.set_parameters(average)?;
+        }
+        let (mut loss, mut gradients) = self.batch(number, 0, executor, &mut teacher, feed, done, &mut seconds)?;
+        let share = 1.0 / settings.accumulate as f64;
+        for turn in 1..settings.accumulate {
+            let (more, further) = self.batch(number, turn, executor, &mut teacher, feed, done, &mut seconds)?;
+            loss.add(&more);
+            for (sum, gradient) in gradients.iter_mut().zip(&further) {
+                sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+            }
+        }
+        let mut watch = Watch(Instant::now());
+        if settings.accumulate > 1 {
+            loss.scale(share);
+            let all = gradients.iter_mut().flatten();
+            all.for_each(|g| *g *= share as f32);
+        }
+        state
+            .optimizer
+            .take_statistics(&mut state.weights.values, &mut gradients);
+        let gradient_norm = clip_norm(&mut gradients, settings.clip_norm);
+        if !gradient_norm.is_finite() {
+            return Err(TrainError::NotFinite {
+                step: number,
+                what: "a gradient",
+            });
+        }
+        let rate = settings.schedule.factor(done, settings.warmup);
+        state.optimizer.step(&mut state.weights.values, &gradients, rate);
+        if let (Some(averages), Some(decay)) = (&mut state.average, self.decay(number)) {
+            average(&mut averages.values, &state.weights.values, decay);
+        }
+        executor.set_parameters(&state.weights)?;
+        seconds.optimizer += watch.lap();
+        state.counters.step = number;
+        Ok(StepReport {
+            stage: self.name.to_owned(),
+            step: number,
+            steps: settings.steps(),
+            loss,
+            gradient_norm,
+            lr: settings.optimizer.lr() * rate,
+            seconds,
+            seconds_left: 0.0,
+        })
+    }
+
+    /// Loss and gradients of the next batch, the one of number `turn` in step `number`; with a teacher against it too.
+    #[allow(clippy::too_many_arguments)] // one call, from `step`
+    fn batch(
+        &self,
+        number: u64,
+        turn: u64,
+        executor: &mut dyn Executor,
+        teacher: &mut Option<&mut Box<dyn Executor>>,
+        feed: &mut Feed,
+        done: f64,
+        seconds: &mut StepSeconds,
+    ) -> Result<(LossValue, Vec<Vec<f32>>), TrainError> {
+        let settings = self.settings;
         let mut watch = Watch(Instant::now());
         let batch = feed.next()?;
-        let mut seconds = StepSeconds {
-            data: watch.lap(),
-            ..StepSeconds::default()
-        };
-        let number = state.counters.step + 1;
-        let heads = executor.forward(
-            &batch.input,
-            self.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-        )?;
+        seconds.data += watch.lap();
+        let draw = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(turn);
+        let heads = executor.forward(&batch.input, self.seed.wrapping_add(draw))?;
         let classes: Vec<u8> = self.view.classes.entries().iter().map(|e| e.id).collect();
         let target = Target {
             labels: &batch.labels,
@@ -225,14 +283,13 @@ impl Job<'_> {
             classes: &classes,
             ignore: None,
         };
-        let taught = match (teacher, &state.average, settings.supervision) {
-            (Some(teacher), Some(average), Supervision::MeanTeacher { weight, .. }) => {
-                teacher.set_parameters(average)?;
+        let taught = match (teacher, settings.supervision) {
+            (Some(teacher), Supervision::MeanTeacher { weight, .. }) => {
                 Some((self.teach(teacher.infer(&batch.input)?, &batch)?, weight))
             }
             _ => None,
         };
-        seconds.forward = watch.lap();
+        seconds.forward += watch.lap();
         let (mut loss, mut gradients) = evaluate(&settings.loss, &heads, target, done)?;
         if let Some((labels, weight)) = taught
             && let Some((finest, coarser)) = labels.split_first()
@@ -257,37 +314,10 @@ impl Job<'_> {
                 what: "the loss",
             });
         }
-        seconds.loss = watch.lap();
-        let mut gradients = executor.backward(&gradients)?;
-        seconds.backward = watch.lap();
-        state
-            .optimizer
-            .take_statistics(&mut state.weights.values, &mut gradients);
-        let gradient_norm = clip_norm(&mut gradients, settings.clip_norm);
-        if !gradient_norm.is_finite() {
-            return Err(TrainError::NotFinite {
-                step: number,
-                what: "a gradient",
-            });
-        }
-        let rate = settings.schedule.factor(done, settings.warmup);
-        state.optimizer.step(&mut state.weights.values, &gradients, rate);
-        if let (Some(averages), Some(decay)) = (&mut state.average, self.decay(number)) {
-            average(&mut averages.values, &state.weights.values, decay);
-        }
-        executor.set_parameters(&state.weights)?;
-        seconds.optimizer = watch.lap();
-        state.counters.step = number;
-        Ok(StepReport {
-            stage: self.name.to_owned(),
-            step: number,
-            steps: settings.steps(),
-            loss,
-            gradient_norm,
-            lr: settings.optimizer.lr() * rate,
-            seconds,
-            seconds_left: 0.0,
-        })
+        seconds.loss += watch.lap();
+        let gradients = executor.backward(&gradients)?;
+        seconds.backward += watch.lap();
+        Ok((loss, gradients))
     }
 
     /// What the teacher says of a batch, head by head, with the annotated voxels laid over it.

@@ -10,7 +10,7 @@ use viscera_io::{Annotations, Classes, Dataset, Split, read_label_map};
 use viscera_pipeline::{Model, NetworkInput, Recipe, SegmentOptions, Segmenter, Warnings};
 use viscera_train::{
     CachedCase, CaseGrid, PSEUDO_LIST, Progress, Sampler, StageView, StepReport, TrainError, TrainOptions, TrainReport,
-    train,
+    cross_validate, train,
 };
 
 /// A localiser that sees the whole, two organs in patches of a sliding window; a wider teacher, and a student.
@@ -451,4 +451,98 @@ fn a_mean_teacher_is_an_average_of_its_student() {
     for ((teacher, before), student) in teacher.iter().zip(&before).zip(&student) {
         assert!((teacher - (0.9 * before + 0.1 * student)).abs() < 1e-6);
     }
+}
+
+/// Two batches of one, accumulated, are one batch of two: also across a stop.
+#[test]
+fn accumulated_batches_make_one_step() {
+    let folder = tempfile::tempdir().unwrap();
+    data(&folder.path().join("data"));
+    let run = |name: &str, batch_size: usize, accumulate: u64, stop: Option<usize>| {
+        let mut recipe = Recipe::parse(RECIPE, "r").unwrap();
+        recipe.phases.clear();
+        let settings = recipe.training.get_mut("locate").unwrap();
+        settings.loss = toml::from_str("terms = [{ term = \"cross_entropy\" }]").unwrap();
+        settings.optimizer = toml::from_str("sgd = { lr = 0.05 }").unwrap();
+        settings.streams.clear();
+        settings.epochs = 1;
+        settings.iterations_per_epoch = 4;
+        settings.augment = viscera_pipeline::recipe::Augment::default();
+        (settings.batch_size, settings.accumulate) = (batch_size, accumulate);
+        let options = TrainOptions {
+            stages: vec!["locate".to_owned()],
+            cache: Some(folder.path().join("cache")),
+            resume: stop.is_none(),
+            ..TrainOptions::default()
+        };
+        let run = folder.path().join(name);
+        let mut watcher = StopAt::new(stop.unwrap_or(99));
+        train(&recipe, &folder.path().join("data"), &run, &options, &mut watcher).unwrap();
+        let bytes = std::fs::read(run.join("locate.last.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut names: Vec<&str> = file.names().into_iter().filter(|n| n.starts_with("weights/")).collect();
+        names.sort_unstable();
+        let values = |name: &str| file.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec();
+        let values: Vec<f32> = names.into_iter().flat_map(values).map(f32::from_le_bytes).collect();
+        values
+    };
+    let together = run("together", 2, 1, None);
+    let one_by_one = run("one", 1, 2, None);
+    let single = run("single", 1, 1, None);
+    let most = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+    let (same, other) = (most(&together, &one_by_one), most(&together, &single));
+    assert!(same < 1e-6 && other > 1e-4, "{same} {other}");
+
+    run("stopped", 1, 2, Some(2));
+    assert_eq!(run("stopped", 1, 2, None), one_by_one);
+}
+
+/// A run per fold, scores over the folds, and an ensemble that segments.
+#[test]
+fn folds_are_cross_validated_and_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+    write_data(&data, 4);
+    let mut recipe = Recipe::parse(RECIPE, "r").unwrap();
+    recipe.phases.clear();
+    for settings in recipe.training.values_mut() {
+        settings.intensities = viscera_pipeline::recipe::IntensitySource::Recipe;
+    }
+    let names = |range: &[usize]| {
+        range
+            .iter()
+            .map(|i| format!("\"case_{i:02}\""))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let fold = |train: &[usize], val: &[usize]| format!("{{\"train\": [{}], \"val\": [{}]}}", names(train), names(val));
+    let list = format!("[{}, {}]", fold(&[0, 1], &[2, 3]), fold(&[2, 3], &[0, 1]));
+    std::fs::write(data.join("splits_final.json"), list).unwrap();
+    let options = TrainOptions {
+        iterations: Some(20),
+        ..TrainOptions::default()
+    };
+    // Stopped in the second fold, and resumed.
+    let stopped = cross_validate(&recipe, &data, &run, &options, &mut StopAt::new(45)).unwrap();
+    assert!(stopped.folds.len() == 2 && stopped.model.is_none());
+    let options = TrainOptions {
+        resume: true,
+        ..options
+    };
+    let report = cross_validate(&recipe, &data, &run, &options, &mut ()).unwrap();
+    assert_eq!(report.folds.len(), 2);
+    let liver = &report.dice["organs"]["liver"];
+    assert_eq!(liver.folds.len(), 2);
+    assert!((liver.mean - (liver.folds[0] + liver.folds[1]) / 2.0).abs() < 1e-12);
+    assert!((liver.std - (liver.folds[0] - liver.folds[1]).abs() / 2f64.sqrt()).abs() < 1e-9);
+
+    let joint = Model::load(&report.model.unwrap()).unwrap();
+    for network in joint.networks() {
+        assert_eq!(network.stage.inference.folds, ["0", "1"]);
+        for (k, fold) in network.folds.iter().enumerate() {
+            let own = Model::load(&run.join(format!("fold_{k}/model.safetensors"))).unwrap();
+            assert_eq!(own.network(Some(&network.stage.id)).unwrap().folds[0], *fold);
+        }
+    }
+    Segmenter::new(joint, &SegmentOptions::default()).unwrap();
 }

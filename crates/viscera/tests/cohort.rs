@@ -82,3 +82,78 @@ fn what_is_wrong_with_a_cohort_is_said() {
     assert_eq!(both.status.code(), Some(2));
     assert!(!out.exists());
 }
+
+#[test]
+fn an_anatomy_becomes_many_scans_beside_phantoms() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, out) = (dir.path().join("source"), dir.path().join("set"));
+    let made = viscera(&[
+        "phantom",
+        "-o",
+        text(&source),
+        "--spacing",
+        "6,6,6",
+        "--shape",
+        "30,40,50",
+        "--seed",
+        "4",
+    ]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    std::fs::write(dir.path().join("names.json"), r#"{"hepar": 1, "lien": 3, "aorta": 5}"#).unwrap();
+    let list = dir.path().join("anatomies.toml");
+    let toml = r#"
+[[anatomy]]
+name = "one"
+labels = "source/labelsTr/phantom_4_0000.nii.gz"
+structures = "names.json"
+image = "source/imagesTr/phantom_4_0000_0000.nii.gz"
+cases = 2
+copies = 1
+classes = { hepar = "liver", lien = "spleen" }
+tissues = [["hep*", "liver"], ["lien", "spleen"], ["*", "artery"]]
+
+[[anatomy]]
+name = "two"
+labels = "source/labelsTr/phantom_4_0000.nii.gz"
+cases = 1
+under_lung = ["liver"]
+tissues = [["kidney_*", "renal_cortex"], ["*", "soft_tissue"]]
+"#;
+    std::fs::write(&list, toml).unwrap();
+    let phantoms = ["phantom", "-o", text(&out), "--spacing", "6,6,6", "--shape", "30,40,50"];
+    assert!(viscera(&phantoms).status.success());
+    let arguments = ["phantom", "-o", text(&out), "--anatomies", text(&list), "--seed", "9"];
+    let first = viscera(&arguments);
+    assert!(stdout(&first).contains("4 made, 0 already there"), "{}", stderr(&first));
+    let scan = |name: &str| std::fs::read(out.join("imagesTr").join(format!("{name}_0000.nii.gz"))).unwrap();
+    assert!(scan("one_0000") != scan("one_0001") && scan("one_0000") != scan("one_copy_0000"));
+    let before = scan("one_0001");
+    std::fs::remove_file(out.join("imagesTr/one_0001_0000.nii.gz")).unwrap();
+    assert!(stdout(&viscera(&arguments)).contains("1 made, 3 already there"));
+    assert!(before == scan("one_0001"));
+
+    let read = |path: &Path| -> serde_json::Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let annotations = read(&out.join("annotations.json"));
+    let classes = &annotations["cases"]["one_0000"];
+    assert_eq!(*classes, serde_json::json!(["liver", "spleen", "aorta"]));
+    assert_eq!(annotations["default"], "all");
+    assert!(annotations["cases"]["two_0000"].as_array().unwrap().len() > 8);
+    assert_eq!(annotations["centres"]["two_0000"], "two");
+    assert_eq!(read(&out.join("dataset.json"))["numTraining"], 5);
+
+    for (from, to, said) in [
+        ("\"liver\", lien", "\"livre\", lien", "livre"),
+        ("hepar =", "hepra =", "hepra"),
+        ("\"soft_tissue\"", "\"sfot_tissue\"", "sfot_tissue"),
+        ("name = \"two\"", "name = \"../two\"", "../two"),
+        ("name = \"two\"", "name = \"one\"", "two anatomies"),
+        ("cases = 1", "cases = 1\ncopies = 1", "copies"),
+        ("cases = 2", "csaes = 2", "csaes"),
+    ] {
+        assert!(toml.contains(from), "{from}");
+        std::fs::write(&list, toml.replacen(from, to, 1)).unwrap();
+        let refused = viscera(&arguments);
+        assert_eq!(refused.status.code(), Some(2), "{to}");
+        assert!(stderr(&refused).contains(said), "{to}: {}", stderr(&refused));
+    }
+}

@@ -31,7 +31,7 @@ mod tests;
 
 pub use field_of_view::FieldOfView;
 pub use overlook::overlook_tumours;
-pub use render::{RenderConfig, render_label_map};
+pub use render::{Anatomy, RenderConfig, RenderDescription};
 pub use scan::ScanDescription;
 pub use tissue::{Phase, Tissue};
 

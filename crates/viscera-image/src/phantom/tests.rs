@@ -309,9 +309,9 @@ fn a_label_map_renders_in_its_own_geometry() {
         3,
     )
     .unwrap();
-    let mut tissues = vec![Tissue::VisceralFat; 15];
-    tissues[1] = Tissue::Liver;
-    tissues[5] = Tissue::Artery;
+    let mut tissues = vec![None; 15];
+    tissues[1] = Some(Tissue::Liver);
+    tissues[5] = Some(Tissue::Artery);
     let config = RenderConfig {
         phase: Some(Phase::PortalVenous),
         wild_intensity: 0.0,
@@ -319,21 +319,105 @@ fn a_label_map_renders_in_its_own_geometry() {
         artefacts: false,
         ..RenderConfig::default()
     };
-    let (scan, _) = render_label_map(&phantom.labels, &tissues, &config, 9).unwrap();
-    assert_eq!(scan.geometry(), phantom.labels.geometry());
-    let mean = |label: u8| {
-        let pairs = phantom
-            .labels
-            .data()
-            .iter()
-            .zip(scan.data())
-            .filter(|(l, _)| **l == label);
+    let labels = &phantom.labels;
+    let anatomy = Anatomy::new(labels, &tissues, None, &[1]).unwrap();
+    let (scan, description) = anatomy.render(&config, 9).unwrap();
+    assert_eq!(scan.geometry(), labels.geometry());
+    assert_eq!(description.phase, Phase::PortalVenous);
+    let mean = |scan: &Volume<i16>, label: u8| {
+        let pairs = labels.data().iter().zip(scan.data()).filter(|(l, _)| **l == label);
         let values: Vec<f64> = pairs.map(|(_, v)| f64::from(*v)).collect();
         values.iter().sum::<f64>() / values.len() as f64
     };
-    assert!(mean(0) < -60.0 && mean(1) > 20.0, "{} {}", mean(0), mean(1));
-    let (again, _) = render_label_map(&phantom.labels, &tissues, &config, 9).unwrap();
-    assert_eq!(scan, again);
+    let (around, liver) = (mean(&scan, 0), mean(&scan, 1));
+    assert!(around < -60.0 && liver > 50.0, "{around} {liver}");
+    assert_eq!(scan, anatomy.render(&config, 9).unwrap().0);
+    assert_ne!(scan, anatomy.render(&config, 10).unwrap().0);
+
+    // With the scan itself, structures move and the rest stays.
+    let native = PhantomConfig {
+        phase: Some(Phase::Native),
+        orientation: Some("PIR".to_owned()),
+        ..tiny()
+    };
+    let image = generate(&native, 3).unwrap().image.map(f32::from);
+    let anatomy = Anatomy::new(labels, &tissues, Some(&image), &[]).unwrap();
+    let (scan, _) = anatomy.render(&config, 9).unwrap();
+    let before = image.map(|v| v as i16);
+    let moved = |label: u8| mean(&scan, label) - mean(&before, label);
+    assert!(
+        moved(5) > 50.0 && moved(1) > 15.0 && moved(0).abs() < 8.0,
+        "{} {} {}",
+        moved(5),
+        moved(1),
+        moved(0)
+    );
+
+    let other = Volume::filled(Geometry::ras([2, 2, 2], [1.0; 3]), 0f32).unwrap();
+    assert!(matches!(
+        Anatomy::new(labels, &tissues, Some(&other), &[]),
+        Err(ImageError::GridMismatch { .. })
+    ));
+    let wrong = RenderConfig {
+        wild_intensity: 2.0,
+        ..config
+    };
+    assert!(matches!(
+        anatomy.render(&wrong, 1),
+        Err(ImageError::BadParameter { .. })
+    ));
+}
+
+/// Kidneys have a core, and what nobody labelled is made up between organs and skin.
+#[test]
+fn an_anatomy_without_a_scan_is_filled_up() {
+    let geometry = Geometry::ras([30, 60, 80], [4.0, 4.0, 4.0]);
+    let mut labels = LabelMap::filled(geometry, 0).unwrap();
+    let mut block = |id: u8, [z0, z1]: [usize; 2], [y0, y1]: [usize; 2], [x0, x1]: [usize; 2]| {
+        for z in z0..z1 {
+            for y in y0..y1 {
+                for x in x0..x1 {
+                    let at = labels.offset([z, y, x]);
+                    labels.data_mut()[at] = id;
+                }
+            }
+        }
+    };
+    // A wall of bone behind and in front, a kidney, and a liver below where lung must be.
+    block(3, [0, 30], [10, 12], [15, 65]);
+    block(3, [0, 30], [45, 47], [15, 65]);
+    block(2, [5, 15], [15, 25], [20, 30]);
+    block(1, [5, 15], [20, 40], [40, 60]);
+    let tissues = [
+        None,
+        Some(Tissue::Liver),
+        Some(Tissue::RenalCortex),
+        Some(Tissue::CorticalBone),
+    ];
+    let anatomy = Anatomy::new(&labels, &tissues, None, &[1]).unwrap();
+    let config = RenderConfig {
+        phase: Some(Phase::Arterial),
+        wild_intensity: 0.0,
+        noise: false,
+        artefacts: false,
+        border_blur: 0.0,
+    };
+    let (scan, _) = anatomy.render(&config, 4).unwrap();
+    let at = |z: usize, y: usize, x: usize| scan.get([z, y, x]).unwrap();
+    assert!(
+        at(10, 20, 25) + 40 < at(10, 15, 22),
+        "medulla {} cortex {}",
+        at(10, 20, 25),
+        at(10, 15, 22)
+    );
+    assert!(at(25, 30, 50) < -600, "lung {}", at(25, 30, 50));
+    assert!((-200..-20).contains(&at(3, 30, 50)), "fat below {}", at(3, 30, 50));
+    assert!(
+        (-200..-20).contains(&at(10, 49, 40)),
+        "fat under the skin {}",
+        at(10, 49, 40)
+    );
+    assert_eq!(at(10, 59, 40), -1000);
 }
 
 #[test]

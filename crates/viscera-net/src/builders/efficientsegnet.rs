@@ -39,10 +39,18 @@ pub struct EfficientSegNet {
     pub dropout: f32,
     /// Layout of the anisotropic kernels.
     pub plane: Plane,
+    /// Whether there is a context block; without one, the decoder follows the encoder: for comparisons.
+    #[serde(default = "yes")]
+    pub context: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl EfficientSegNet {
-    /// The graph. The input's extents must be at least 64, so that the context block can pool by 4.
+    /// The graph. The input's extents must be at least 64, so that the context block can pool by 4; 32 without
+    /// one.
     #[must_use]
     pub fn build(&self) -> Graph {
         let mut g = GraphBuilder::new("efficientsegnet");
@@ -64,7 +72,9 @@ impl EfficientSegNet {
             }
             stages.push(x);
         }
-        x = self.context(&mut g, x);
+        if self.context {
+            x = self.context(&mut g, x);
+        }
         for level in (0..4).rev() {
             let out = self.base_features << level;
             let name = format!("decoder.{level}");

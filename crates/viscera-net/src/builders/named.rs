@@ -257,6 +257,7 @@ fn efficient(out_channels: usize) -> Architecture {
         out_channels,
         dropout: 0.2,
         plane: Plane::Paper,
+        context: true,
     })
 }
 

@@ -29,6 +29,9 @@ pub enum NetworkSpec {
         /// Layout of the anisotropic kernels.
         #[schemars(schema_with = "schema::plane")]
         plane: Plane,
+        /// Whether it has its context block.
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        context: bool,
     },
     /// nnU-Net v2's `PlainConvUNet`.
     PlainUnet(UnetPlan),
@@ -78,6 +81,14 @@ pub enum NetworkSpec {
     },
     /// A graph that lies in the model file.
     Graph {},
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// What nnU-Net's plans say of a network. Lists run from the finest level to the bottleneck.
@@ -145,12 +156,14 @@ impl NetworkSpec {
                 base_features,
                 dropout,
                 plane,
+                context,
             } => Ok(EfficientSegNet {
                 in_channels,
                 base_features: *base_features,
                 out_channels,
                 dropout: *dropout as f32,
                 plane: *plane,
+                context: *context,
             }
             .build()),
             Self::PlainUnet(plan) => plan.unet(in_channels, out_channels, false)?.build(),

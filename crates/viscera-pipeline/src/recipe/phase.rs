@@ -100,9 +100,11 @@ changes! {
     epochs: u64,
     /// Optimiser steps per epoch.
     iterations_per_epoch: u64,
-    /// Samples per step.
+    /// Samples per batch.
     batch_size: usize,
-    /// Samples per step of each stream.
+    /// Batches of one optimiser step.
+    accumulate: u64,
+    /// Samples per batch of each stream.
     streams: BTreeMap<Stream, usize>,
     /// Random changes of the samples.
     augment: Augment,

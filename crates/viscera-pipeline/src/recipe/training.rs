@@ -26,9 +26,13 @@ pub struct TrainingSettings {
     pub epochs: u64,
     /// Optimiser steps per epoch.
     pub iterations_per_epoch: u64,
-    /// Samples per step.
+    /// Samples per batch.
     pub batch_size: usize,
-    /// Samples per step of each stream, in sum `batch_size`; without, samples of any.
+    /// Batches whose gradients are averaged for one optimiser step: for batches that memory does not hold at once. Dice
+    /// terms and batch norm see one batch at a time.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: u64,
+    /// Samples per batch of each stream, in sum `batch_size`; without, samples of any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streams: BTreeMap<Stream, usize>,
     /// Random changes of the samples.
@@ -65,6 +69,10 @@ pub struct TrainingSettings {
 
 fn one() -> u64 {
     1
+}
+
+fn is_one(n: &u64) -> bool {
+    *n == 1
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -192,6 +200,9 @@ pub struct AdamSettings {
     /// Added to the root of the second moment.
     #[serde(default = "eps")]
     pub eps: f64,
+    /// Divides by the greatest second moment so far (Reddi, Kale and Kumar 2018).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub amsgrad: bool,
 }
 
 fn betas() -> [f64; 2] {
@@ -336,6 +347,9 @@ pub struct Augment {
     /// Standard deviation in HU of noise with a grain of about two voxels, before windowing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise_hu: Option<Chance>,
+    /// Number of cubes of 6³ voxels around labelled voxels that are copied, with their labels, to random places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_paste: Option<Chance>,
     /// Share of the way to the border of the scan that each side of the box moves, after `roi_margin_mm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roi_growth: Option<Chance>,
@@ -434,13 +448,14 @@ impl Augment {
             slice_mm: self.slice_mm.or(base.slice_mm),
             sharpen: self.sharpen.or(base.sharpen),
             noise_hu: self.noise_hu.or(base.noise_hu),
+            copy_paste: self.copy_paste.or(base.copy_paste),
             roi_growth: self.roi_growth.or(base.roi_growth),
             roi_margin_mm: self.roi_margin_mm.or(base.roi_margin_mm),
         }
     }
 
     /// The changes with a probability and a range, by their keys.
-    pub(super) fn chances(&self) -> [(&'static str, Option<Chance>); 22] {
+    pub(super) fn chances(&self) -> [(&'static str, Option<Chance>); 23] {
         [
             ("rotate_deg", self.rotate_deg),
             ("scale", self.scale),
@@ -462,6 +477,7 @@ impl Augment {
             ("slice_mm", self.slice_mm),
             ("sharpen", self.sharpen),
             ("noise_hu", self.noise_hu),
+            ("copy_paste", self.copy_paste),
             ("roi_growth", self.roi_growth),
             ("roi_margin_mm", self.roi_margin_mm),
         ]

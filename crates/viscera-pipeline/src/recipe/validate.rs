@@ -316,8 +316,16 @@ fn check_network(stage: &Stage, table: &LabelTable) -> Result<(), String> {
 
 fn check_training(training: &TrainingSettings, stage: &Stage) -> Result<(), String> {
     training.loss.check(stage.inference.activation)?;
-    if training.steps() == 0 || training.batch_size == 0 || training.validate_every == 0 {
-        return Err("epochs, iterations_per_epoch, batch_size and validate_every must be at least 1".to_owned());
+    let counts = [
+        training.steps(),
+        training.batch_size as u64,
+        training.accumulate,
+        training.validate_every,
+    ];
+    if counts.contains(&0) {
+        return Err(
+            "epochs, iterations_per_epoch, batch_size, accumulate and validate_every must be at least 1".to_owned(),
+        );
     }
     let streamed: usize = training.streams.values().fold(0, |sum, &n| sum.saturating_add(n));
     if !training.streams.is_empty() && streamed != training.batch_size {
@@ -407,6 +415,9 @@ fn check_training(training: &TrainingSettings, stage: &Stage) -> Result<(), Stri
             ));
         }
         let [low, high] = chance.range;
+        if key == "copy_paste" && !(0.0..=1000.0).contains(&high) {
+            return Err(format!("augment.{key}: {high} cubes; at most 1000"));
+        }
         if !(low.is_finite() && high.is_finite() && low <= high) {
             return Err(format!("augment.{key}: range [{low}, {high}] does not rise"));
         }

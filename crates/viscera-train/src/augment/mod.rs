@@ -2,18 +2,20 @@
 //!
 //! Order, after nnU-Net and EfficientSegNet: the field of view is cut and the box drawn (`place.rs`); rotation, scale,
 //! stretch, shift, deformation and mirroring go into one resampling from the cache (`place.rs`, `lattice.rs`,
-//! `crate::gather`); in HU: slices, organs, tissue curve, sharpening, grainy noise (`tissue.rs`); window and z-score as
+//! `crate::gather`); in HU: slices, organs, tissue curve, sharpening, grainy noise (`tissue.rs`), then copy-paste (`paste.rs`); window and z-score as
 //! in inference; then nnU-Net's noise, blur, brightness, contrast, low resolution, gamma (`intensity.rs`).
 
 mod filter;
 mod intensity;
 mod lattice;
 mod noise;
+mod paste;
 mod place;
 mod tissue;
 
 pub(crate) use intensity::change_normalised;
 pub(crate) use lattice::Lattice;
+pub(crate) use paste::copy_paste;
 pub(crate) use place::{Placement, place};
 pub(crate) use tissue::change_hu;
 

@@ -55,6 +55,22 @@ pub struct LossValue {
     pub terms: BTreeMap<String, f64>,
 }
 
+impl LossValue {
+    /// Adds another batch's, term by term.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.total += other.total;
+        for (name, value) in &other.terms {
+            *self.terms.entry(name.clone()).or_default() += value;
+        }
+    }
+
+    /// Multiplies all by a factor.
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.total *= factor;
+        self.terms.values_mut().for_each(|value| *value *= factor);
+    }
+}
+
 /// The loss, and its gradient for each head.
 ///
 /// `heads` are logits `[batch, channels, z, y, x]`, the finest first; each gradient has its head's shape. `done` is the

@@ -107,6 +107,7 @@ impl Plan {
             epochs: 1000,
             iterations_per_epoch: 250,
             batch_size: self.batch_size,
+            accumulate: 1,
             streams: Default::default(),
             augment: Augment {
                 profile: Profile::Standard,

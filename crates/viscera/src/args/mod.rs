@@ -13,7 +13,7 @@ pub(crate) use evaluate::{BothEmpty, CompareArgs, EvaluateArgs, FlareYear};
 pub(crate) use model::{CheckpointKind, ModelCommand, ModelExportArgs, ModelImportArgs, Precision, RunPrecision};
 pub(crate) use segment::{ProgressMode, SegmentArgs};
 #[cfg(feature = "train")]
-pub(crate) use train::{DataCommand, PlanArgs, PseudoLabelArgs, TrainArgs};
+pub(crate) use train::{DataCommand, FoldChoice, PlanArgs, PseudoLabelArgs, TrainArgs};
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -88,6 +88,10 @@ pub(crate) struct PhantomArgs {
     /// mini), or a file.
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["cases", "spacing", "shape", "config"])]
     pub(crate) cohort: Option<String>,
+
+    /// Scans of real anatomies instead: a TOML file that names their label maps. They join what the folder holds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cohort", "cases", "spacing", "shape", "config"])]
+    pub(crate) anatomies: Option<PathBuf>,
 
     /// Number of cases.
     #[arg(long, default_value_t = 1, value_name = "N")]

@@ -38,9 +38,10 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "H")]
     pub(crate) hours: Option<f64>,
 
-    /// Which fold validates, counted from 0, where the data set has folds (`viscera data split`).
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    pub(crate) fold: usize,
+    /// Which fold validates, counted from 0, where the data set has folds (`viscera data split`). With `all`, one run after
+    /// the other, and an ensemble of them; five folds where the data set has none.
+    #[arg(long, value_name = "K|all", default_value = "0")]
+    pub(crate) fold: FoldChoice,
 
     /// Share of the cases that validates where there is no splits.json [default: 0.2].
     #[arg(long, value_name = "SHARE")]
@@ -177,4 +178,25 @@ fn device(text: &str) -> Result<viscera_train::Device, String> {
     all.into_iter()
         .find(|d| d.name() == text)
         .ok_or_else(|| format!("there are {}", known()))
+}
+
+/// Which folds are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FoldChoice {
+    One(usize),
+    All,
+}
+
+impl std::str::FromStr for FoldChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            number => number
+                .parse()
+                .map(Self::One)
+                .map_err(|_| "a fold's number, counted from 0, or all".to_owned()),
+        }
+    }
 }

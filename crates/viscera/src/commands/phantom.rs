@@ -6,7 +6,7 @@ use crate::printer::{Printer, Side};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use viscera_image::phantom::PhantomConfig;
-use viscera_pipeline::{Cohort, PhantomSet, Use, phantom_config};
+use viscera_pipeline::{Anatomies, Cohort, PhantomSet, Use, phantom_config};
 
 /// The result of a run, for programs.
 #[derive(Serialize)]
@@ -17,6 +17,16 @@ struct Run {
 }
 
 pub(super) fn run(args: PhantomArgs, printer: &Printer) -> anyhow::Result<Outcome> {
+    if let Some(path) = &args.anatomies {
+        let anatomies = Anatomies::load(path)?;
+        let bar = printer.bar(anatomies.count());
+        let made = anatomies.write(&args.out, args.seed.unwrap_or(1), |case| {
+            bar.set_message(case.to_owned());
+            bar.inc(1);
+        })?;
+        bar.finish_and_clear();
+        return report(args.out, made, anatomies.count(), printer);
+    }
     let set = PhantomSet::create(&args.out, cohort(&args)?)?;
     let mut made = 0;
     let bar = printer.bar(set.cases().len());
@@ -27,16 +37,21 @@ pub(super) fn run(args: PhantomArgs, printer: &Printer) -> anyhow::Result<Outcom
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if !set.cohort().is_plain() {
+        table(set.cohort(), printer);
+    }
+    report(args.out, made, set.cases().len(), printer)
+}
+
+/// Says what was made of so many cases.
+fn report(folder: PathBuf, made: usize, cases: usize, printer: &Printer) -> anyhow::Result<Outcome> {
     let run = Run {
-        folder: args.out,
+        folder,
         made,
-        already_there: set.cases().len() - made,
+        already_there: cases - made,
     };
     if printer.is_json() {
         printer.value(&run)?;
-    }
-    if !set.cohort().is_plain() {
-        table(set.cohort(), printer);
     }
     printer.line(format!(
         "{} made, {} already there: {}",

@@ -1,6 +1,6 @@
 //! `viscera train`.
 
-use crate::args::TrainArgs;
+use crate::args::{FoldChoice, TrainArgs};
 use crate::exit::Outcome;
 use crate::interrupt;
 use crate::printer::{Printer, Side};
@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use viscera_io::Dataset;
 use viscera_pipeline::{Recipe, peak_memory_bytes};
-use viscera_train::{Progress, StepReport, TrainOptions, TrainReport, ValidationReport, train};
+use viscera_train::{
+    CrossReport, Progress, StepReport, TrainOptions, TrainReport, ValidationReport, cross_validate, train,
+};
 
 pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome> {
     let file = Path::new(&args.recipe);
@@ -29,13 +31,26 @@ pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome>
         seed: args.seed,
         iterations: args.iterations,
         hours: args.hours,
-        fold: args.fold,
+        fold: match args.fold {
+            FoldChoice::One(number) => number,
+            FoldChoice::All => 0,
+        },
         validation_share: args.validation_share.unwrap_or(defaults.validation_share),
         cache: args.cache,
         init: args.init,
         ..defaults
     };
     let mut watcher = Watcher::new(printer)?;
+    if args.fold == FoldChoice::All {
+        let report = cross_validate(&recipe, &args.data, &args.out, &options, &mut watcher)?;
+        watcher.bar.finish_and_clear();
+        if printer.is_json() {
+            printer.value(&report)?;
+        } else {
+            cross_summary(&report, printer);
+        }
+        return Ok(watcher.outcome());
+    }
     let report = train(&recipe, &args.data, &args.out, &options, &mut watcher)?;
     watcher.bar.finish_and_clear();
     if printer.is_json() {
@@ -65,6 +80,32 @@ fn summary(report: &TrainReport, printer: &Printer) {
     }
     if let Some(model) = &report.model {
         printer.line(format!("model: {}", model.display()));
+    }
+}
+
+fn cross_summary(report: &CrossReport, printer: &Printer) {
+    let number = |value: f64| format!("{value:.4}");
+    for (stage, classes) in &report.dice {
+        printer.line(format!(
+            "{stage}: Dice, mean and standard deviation over {} folds",
+            report.folds.len()
+        ));
+        let rows: Vec<Vec<String>> = classes
+            .iter()
+            .map(|(class, scores)| vec![class.clone(), number(scores.mean), number(scores.std)])
+            .collect();
+        printer.table(&SIDES, &rows);
+    }
+    if let Some(model) = &report.model {
+        printer.line(format!("model, an ensemble: {}", model.display()));
+    }
+    if report
+        .folds
+        .iter()
+        .flat_map(|fold| &fold.stages)
+        .any(|stage| !stage.finished)
+    {
+        printer.line("not finished: go on with --resume");
     }
 }
 
