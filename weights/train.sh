@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains the default model again. Two cores need about an hour and a half.
+# Trains the default model again. Two cores need about three hours.
 #
 #   weights/train.sh DATA WORK
 #
-# DATA: folder with ct/totalseg_example and ct/totalseg_dicom20 (ct.nii.gz, label_flare14_pseudo.nii.gz), the scans of
-# TotalSegmentator's tests (Apache-2.0) with labels that a model made. WORK: an empty folder for data set and run.
+# DATA: folder with the scans that weights/anatomies.toml names (ct/totalseg_example, ct/totalseg_dicom20 and
+# labels/spl_abdominal) and ct/tcia_acrin_001_b. WORK: an empty folder for data set and runs.
 set -euo pipefail
 [ $# -eq 2 ] || { sed -n '2,7p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,41 +13,58 @@ mkdir -p "$2"
 work=$(cd "$2" && pwd)
 viscera() { cargo run --release --quiet --manifest-path "$here/../Cargo.toml" -- "$@"; }
 
-viscera phantom -o "$work/data" --cases 160 --seed 7 --config "$here/phantoms.toml"
-
-# The two real scans stand in the set many times, so that about every third sample is real. Which classes they annotate
-# stands in annotations.json; what is not annotated is not counted as absent.
-annotate() { # NAME COUNT CLASSES CASE
-  local i
-  for i in $(seq 1 "$2"); do
-    local name; name=$(printf '%s_%02d' "$1" "$i")
-    ln -sf "$data/ct/$4/ct.nii.gz" "$work/data/imagesTr/${name}_0000.nii.gz"
-    ln -sf "$data/ct/$4/label_flare14_pseudo.nii.gz" "$work/data/labelsTr/$name.nii.gz"
-    printf '%s"%s": [%s]' "$separator" "$name" "$3"
-    separator=$',\n    '
+# A copy of a case, under another name, that annotates some classes.
+copies() { # SET NAME COUNT CLASSES CASE
+  local i name
+  for i in $(seq 1 "$3"); do
+    name=$(printf '%s_%02d' "$2" "$i")
+    ln -sf "$data/ct/$5/ct.nii.gz" "$1/imagesTr/${name}_0000.nii.gz"
+    [ "$4" = '' ] || ln -sf "$data/ct/$5/label_flare14_pseudo.nii.gz" "$1/labelsTr/$name.nii.gz"
+    sed -i "s|\"cases\": {|\"cases\": {\n    \"$name\": [$4],|" "$1/annotations.json"
   done
 }
-separator='
-    '
-{
-  printf '{\n  "default": "all",\n  "cases": {'
-  annotate real_a 60 '"liver","kidney_right","spleen","pancreas","aorta","inferior_vena_cava","adrenal_gland_right","adrenal_gland_left","gallbladder","stomach","duodenum","kidney_left"' totalseg_example
-  annotate real_b 6 '"liver","spleen","pancreas","aorta","inferior_vena_cava","adrenal_gland_right","stomach"' totalseg_dicom20
-  printf '\n  }\n}\n'
-} > "$work/data/annotations.json"
 # The last ten phantoms validate.
-{
-  printf '{ "train": [], "validation": ['
-  for i in $(seq 150 159); do [ "$i" = 150 ] || printf ', '; printf '"phantom_7_%04d"' "$i"; done
-  printf '] }\n'
-} > "$work/data/splits.json"
+split() { # SET
+  printf '{ "validation": [%s] }\n' "$(seq -s ', ' -f '"phantom_7_0%.0f"' 150 159)" > "$1/splits.json"
+}
 
-# Both networks, the fine one first on 64³ voxels, where a step takes half the time; then the fine one on its own grid.
-viscera recipe show efficientsegnet-small | sed 's/size = \[80, 80, 80\]/size = [64, 64, 64]/' > "$work/first.toml"
-viscera train "$work/first.toml" --data "$work/data" -o "$work/first" --cache "$work/cache" --stages coarse --iterations 2600
-viscera train "$work/first.toml" --data "$work/data" -o "$work/first" --cache "$work/cache" --stages fine --iterations 3500
-mkdir -p "$work/run"
-cp "$work/first/coarse.best.safetensors" "$work/first/coarse.last.safetensors" "$work/run/"
-viscera train efficientsegnet-small --data "$work/data" -o "$work/run" --cache "$work/cache" --stages fine \
-  --init "$work/first/model.safetensors" --iterations 3000
+# 1. Both networks from nothing, on phantoms and one and a half real scans; the fine one first on 64³ voxels, where a step
+#    takes half the time.
+viscera phantom -o "$work/data" --cases 160 --seed 7 --config "$here/phantoms.toml"
+cp -r "$work/data" "$work/first-data"
+printf '{ "default": "all", "cases": {\n    "phantom_7_0000": "all"\n} }\n' > "$work/first-data/annotations.json"
+copies "$work/first-data" real_a 60 '"liver","kidney_right","spleen","pancreas","aorta","inferior_vena_cava","adrenal_gland_right","adrenal_gland_left","gallbladder","stomach","duodenum","kidney_left"' totalseg_example
+copies "$work/first-data" real_b 6 '"liver","spleen","pancreas","aorta","inferior_vena_cava","adrenal_gland_right","stomach"' totalseg_dicom20
+split "$work/first-data"
+# The fine network's size and learning rates.
+recipe() { # SIZE FINE COARSE
+  viscera recipe show efficientsegnet-small |
+    sed "s/size = \[96, 96, 96\]/size = [$1, $1, $1]/; s/lr = 4e-3/lr = $2/; s/lr = 5e-3/lr = $3/" > "$work/recipe.toml"
+}
+fit() { # SET RUN STAGE STEPS [INIT]
+  viscera train "$work/recipe.toml" --data "$1" -o "$work/$2" --cache "$work/cache-$2" \
+    --stages "$3" --iterations "$4" ${5:+--init "$work/$5/model.safetensors"}
+}
+recipe 64 4e-3 5e-3
+fit "$work/first-data" first coarse 2600
+fit "$work/first-data" first fine 3500
+recipe 80 4e-3 5e-3
+fit "$work/first-data" second fine 2800 first
+
+# 2. Further, on real anatomies in the looks of all contrast phases.
+ln -sfn "$data" "$work/scans"
+cp "$here/anatomies.toml" "$work/"
+viscera phantom -o "$work/data" --anatomies "$work/anatomies.toml" --seed 7
+split "$work/data"
+recipe 80 2.5e-3 2e-3
+fit "$work/data" third fine 2700 second
+fit "$work/data" fourth coarse 500 third
+
+# 3. Self-training: a scan that nobody labelled gets its labels from the model, and joins in; on 96³ voxels.
+copies "$work/data" unlabelled_a 15 '' tcia_acrin_001_b
+viscera pseudo-label --model "$work/fourth/model.safetensors" --data "$work/data" --unlabelled-only -o "$work/labelled"
+split "$work/labelled"
+recipe 96 1.5e-3 2e-3
+fit "$work/labelled/list.toml" run fine FINE_STEPS fourth
+
 viscera model card "$work/run/model.safetensors" --text "$here/CARD.md" -o "$here/default.safetensors"

@@ -43,7 +43,7 @@ pub struct TrainOptions {
     pub cache: Option<PathBuf>,
     /// Batches prepared early.
     pub ahead: usize,
-    /// A model whose weights the stages start from.
+    /// A model whose weights the stages start from; stages that are not trained keep them.
     pub init: Option<PathBuf>,
     /// How the model file stores weights.
     pub storage: Storage,
@@ -437,6 +437,26 @@ impl Training<'_> {
         })
     }
 
+    /// A stage that the run leaves as it is in the model that it starts from: as the recipe has it, with that model's constants
+    /// of intensities, and its weights. `None` without such a model, or where the call names the stage to be trained.
+    fn kept(&self, stage: &Stage) -> Result<Option<(Stage, Weights)>, TrainError> {
+        let left_out = !self.options.stages.is_empty() && !self.options.stages.contains(&stage.id);
+        let Some(model) = self.init.as_ref().filter(|_| left_out) else {
+            return Ok(None);
+        };
+        let network = graph(stage, &stage.table(&self.table)?)?;
+        let Ok(found) = model.network(Some(&stage.id)) else {
+            return Ok(None);
+        };
+        let mut stage = stage.clone();
+        let settings = self.recipe.training.get(&stage.id);
+        if settings.is_some_and(|s| s.intensities == IntensitySource::Data) {
+            stage.normalise = found.stage.normalise.clone();
+        }
+        let weights = found.folds.first().filter(|w| w.check(&network).is_ok());
+        Ok(weights.map(|w| (stage, w.clone())))
+    }
+
     /// The stage with the constants of its intensities, which are found once per training and then stay.
     fn normalised(&self, name: &str, part: &PhaseStage, train: &[Arc<CachedCase>]) -> Result<Stage, TrainError> {
         let mut stage = part.stage.clone();
@@ -505,8 +525,13 @@ impl Training<'_> {
             let name = training_name(phase.map(|p| p.id.as_str()), &stage.id);
             let path = best_path(self.run, &name);
             let Some(part) = part.filter(|_| path.exists()) else {
-                if whole {
-                    return Ok(None);
+                match self.kept(stage)? {
+                    Some((stage, found)) if whole => {
+                        weights.insert(stage.id.clone(), found);
+                        stages.push(stage);
+                    }
+                    _ if whole => return Ok(None),
+                    _ => {}
                 }
                 continue;
             };

@@ -76,7 +76,8 @@ fn learns_writes_a_model_and_logs() {
     assert!(liver > 0.7 && liver >= first, "{first} {liver}");
 
     assert!(report.stages.iter().all(|s| s.finished && s.best.is_some()));
-    let model = Model::load(&report.model.unwrap()).unwrap();
+    let path = report.model.unwrap();
+    let model = Model::load(&path).unwrap();
     assert_eq!(model.training()["cases"], 5);
     assert_eq!(model.training()["stages"]["fine"]["steps"], 2);
     assert!(model.card().contains("| coarse |"));
@@ -87,6 +88,19 @@ fn learns_writes_a_model_and_logs() {
     assert_eq!(lines.iter().filter(|l| l["event"] == "validation").count(), 4);
     assert_eq!(lines[0]["event"], "start");
     assert!(lines[1]["seconds"]["forward"].as_f64().unwrap() > 0.0);
+
+    // Fine-tuned in one stage, the other stays.
+    let options = TrainOptions {
+        stages: vec!["fine".to_owned()],
+        init: Some(path),
+        seed: Some(7),
+        ..TrainOptions::default()
+    };
+    let further = train(&recipe, &data, &folder.path().join("further"), &options, &mut ()).unwrap();
+    let further = Model::load(&further.model.unwrap()).unwrap();
+    let folds = |model: &Model, stage: &str| model.network(Some(stage)).unwrap().folds.to_vec();
+    assert!(folds(&further, "coarse") == folds(&model, "coarse"));
+    assert!(folds(&further, "fine") != folds(&model, "fine"));
 
     // The folder is taken now.
     let error = train(&recipe, &data, &run, &TrainOptions::default(), &mut ()).unwrap_err();

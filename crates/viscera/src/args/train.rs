@@ -51,7 +51,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
 
-    /// Model file whose weights to start from.
+    /// Model file whose weights to start from; with --stages, the other stages keep them.
     #[arg(long, value_name = "FILE")]
     pub(crate) init: Option<PathBuf>,
 
