@@ -65,6 +65,6 @@ copies "$work/data" unlabelled_a 15 '' tcia_acrin_001_b
 viscera pseudo-label --model "$work/fourth/model.safetensors" --data "$work/data" --unlabelled-only -o "$work/labelled"
 split "$work/labelled"
 recipe 96 1.5e-3 2e-3
-fit "$work/labelled/list.toml" run fine FINE_STEPS fourth
+fit "$work/labelled/list.toml" run fine 1012 fourth
 
 viscera model card "$work/run/model.safetensors" --text "$here/CARD.md" -o "$here/default.safetensors"

@@ -14,7 +14,7 @@ fn model(coarse_threshold: f64) -> Model {
         ("base_features = 8", "base_features = 4"),
         ("base_features = 8", "base_features = 4"),
         ("size = [48, 48, 48]", "size = [32, 24, 28]"),
-        ("size = [80, 80, 80]", "size = [64, 72, 68]"),
+        ("size = [96, 96, 96]", "size = [64, 72, 68]"),
         ("margin_mm = [20, 20, 20]", "margin_mm = [3, 7, 5]"),
         ("threshold = 0.5", &threshold),
     ] {

@@ -59,7 +59,7 @@ impl Set {
         let text = String::from_utf8(recipe.stdout).unwrap();
         let text = text
             .replace("[48, 48, 48]", "[32, 32, 32]")
-            .replace("[80, 80, 80]", "[64, 64, 64]");
+            .replace("[96, 96, 96]", "[64, 64, 64]");
         let path = self.path("small.toml");
         std::fs::write(&path, text).unwrap();
         let made = output(
