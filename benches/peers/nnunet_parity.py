@@ -47,8 +47,11 @@ run_training_entry()
 """
 SINGLE = """
 import torch
-from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor, predict_entry_point_modelfolder
 torch.half = torch.float32
+def one_after_another(self, source, out, save_probabilities, overwrite, **_):
+    self.predict_from_files_sequential(source, out, save_probabilities, overwrite)
+nnUNetPredictor.predict_from_files = one_after_another
 predict_entry_point_modelfolder()
 """
 
