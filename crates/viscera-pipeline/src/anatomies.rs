@@ -133,7 +133,9 @@ impl Anatomies {
                 if paths.iter().all(|path| path.is_file()) {
                     continue;
                 }
-                let image = if rendered {
+                let image = if let (false, Some(scan)) = (rendered, &loaded.image) {
+                    scan.clone()
+                } else {
                     let (image, description) = loaded.anatomy.render(
                         &loaded.source.render,
                         seed.wrapping_mul(1_000_000).wrapping_add(number as u64),
@@ -142,11 +144,6 @@ impl Anatomies {
                     let about = root.join("about").join(format!("{case}.json"));
                     write_json(&about, &About { anatomy, description })?;
                     Image::from(image)
-                } else {
-                    loaded
-                        .image
-                        .clone()
-                        .unwrap_or_else(|| Image::F32(loaded.labels.map(f32::from)))
                 };
                 write_image(&paths[0], &image)?;
                 let header = SourceHeader::from_geometry(loaded.labels.geometry());
@@ -242,6 +239,10 @@ impl AnatomySource {
             }
         }
         tissues[0] = None;
+        if classes.is_empty() {
+            let reason = format!("{} shows none of the data set's classes", self.labels.display());
+            return Err(self.fault(reason));
+        }
         let image = self
             .image
             .as_deref()

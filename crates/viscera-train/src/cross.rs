@@ -57,7 +57,8 @@ impl FoldScores {
 /// `model.safetensors`, the ensemble of all folds. A run that was stopped goes on with [`TrainOptions::resume`].
 ///
 /// # Errors
-/// As [`train`]; [`TrainError::Content`] when the data set names one split and no folds.
+/// As [`train`]; [`TrainError::Content`] when the data set names one split and no folds, or cases that there are not. Then
+/// nothing is written.
 pub fn cross_validate(
     recipe: &Recipe,
     data: &Path,
@@ -121,13 +122,25 @@ fn find_folds(data: &Path, run: &Path, seed: u64) -> Result<Vec<Fold>, TrainErro
         folder.join(SPLIT_FILE),
         folder.join(NNUNET_SPLIT_FILE),
     ];
-    match candidates.iter().find(|path| path.exists()) {
-        Some(path) => load_folds(path),
-        None => {
-            let cases = Dataset::open(data)?.cases(Split::Train)?;
-            let labelled: Vec<_> = cases.into_iter().filter(|case| case.labels.is_some()).collect();
-            folds(&labelled, FOLDS, crate::SplitBy::Case, seed)
-        }
+    let cases = Dataset::open(data)?.cases(Split::Train)?;
+    let labelled: Vec<_> = cases.into_iter().filter(|case| case.labels.is_some()).collect();
+    let Some(path) = candidates.iter().find(|path| path.exists()) else {
+        return folds(&labelled, FOLDS, crate::SplitBy::Case, seed);
+    };
+    let list = load_folds(path).map_err(|error| match error {
+        TrainError::Content { .. } => TrainError::content(path, "no list of folds; `viscera data split` makes one"),
+        other => other,
+    })?;
+    if list.is_empty() {
+        return Err(TrainError::content(path, "there are no folds in it"));
+    }
+    let mut named = list.iter().flat_map(|fold| fold.train.iter().chain(&fold.val));
+    match named.find(|name| labelled.iter().all(|case| case.name != **name)) {
+        Some(name) => Err(TrainError::content(
+            path,
+            format!("there is no labelled case \"{name}\""),
+        )),
+        None => Ok(list),
     }
 }
 

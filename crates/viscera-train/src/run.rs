@@ -527,6 +527,7 @@ impl Training<'_> {
             let Some(part) = part.filter(|_| path.exists()) else {
                 match self.kept(stage)? {
                     Some((stage, found)) if whole => {
+                        facts.insert(stage.id.clone(), serde_json::json!({ "kept": true }));
                         weights.insert(stage.id.clone(), found);
                         stages.push(stage);
                     }
@@ -599,7 +600,8 @@ fn card(recipe: &Recipe, training: &serde_json::Value) -> String {
         let dice = facts["validation_dice"]
             .as_f64()
             .map_or("–".to_owned(), |d| format!("{d:.3}"));
-        text.push_str(&format!("| {} | {} | {dice} |\n", stage.id, facts["steps"]));
+        let steps = facts["steps"].as_u64().map_or("kept".to_owned(), |n| n.to_string());
+        text.push_str(&format!("| {} | {steps} | {dice} |\n", stage.id));
     }
     text.push_str("\nFor research; not a medical device.\n");
     text

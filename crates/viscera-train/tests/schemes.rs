@@ -517,6 +517,19 @@ fn folds_are_cross_validated_and_joined() {
     };
     let fold = |train: &[usize], val: &[usize]| format!("{{\"train\": [{}], \"val\": [{}]}}", names(train), names(val));
     let list = format!("[{}, {}]", fold(&[0, 1], &[2, 3]), fold(&[2, 3], &[0, 1]));
+    // What cannot be trained leaves nothing behind.
+    let options = TrainOptions::default();
+    let other = fold(&[0, 9], &[1]);
+    for (text, said) in [
+        ("[]", "no folds"),
+        ("{ \"validation\": [\"case_00\"] }", "viscera data split"),
+        (&format!("[{other}]"), "case_09"),
+    ] {
+        std::fs::write(data.join("splits_final.json"), text).unwrap();
+        let error = cross_validate(&recipe, &data, &run, &options, &mut ()).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(!run.exists());
+    }
     std::fs::write(data.join("splits_final.json"), list).unwrap();
     let options = TrainOptions {
         iterations: Some(20),

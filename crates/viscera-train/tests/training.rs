@@ -101,6 +101,7 @@ fn learns_writes_a_model_and_logs() {
     let folds = |model: &Model, stage: &str| model.network(Some(stage)).unwrap().folds.to_vec();
     assert!(folds(&further, "coarse") == folds(&model, "coarse"));
     assert!(folds(&further, "fine") != folds(&model, "fine"));
+    assert!(further.card().contains("| coarse | kept |"), "{}", further.card());
 
     // The folder is taken now.
     let error = train(&recipe, &data, &run, &TrainOptions::default(), &mut ()).unwrap_err();

@@ -100,6 +100,7 @@ fn an_anatomy_becomes_many_scans_beside_phantoms() {
     ]);
     assert!(made.status.success(), "{}", stderr(&made));
     std::fs::write(dir.path().join("names.json"), r#"{"hepar": 1, "lien": 3, "aorta": 5}"#).unwrap();
+    std::fs::write(dir.path().join("none.json"), r#"{"hepar": 1}"#).unwrap();
     let list = dir.path().join("anatomies.toml");
     let toml = r#"
 [[anatomy]]
@@ -149,6 +150,11 @@ tissues = [["kidney_*", "renal_cortex"], ["*", "soft_tissue"]]
         ("name = \"two\"", "name = \"one\"", "two anatomies"),
         ("cases = 1", "cases = 1\ncopies = 1", "copies"),
         ("cases = 2", "csaes = 2", "csaes"),
+        (
+            "under_lung = [\"liver\"]",
+            "structures = \"none.json\"",
+            "none of the data set's classes",
+        ),
     ] {
         assert!(toml.contains(from), "{from}");
         std::fs::write(&list, toml.replacen(from, to, 1)).unwrap();

@@ -125,7 +125,8 @@ impl Anatomy {
             voxels.filter(|(_, deep)| **deep).for_each(|(t, _)| *t = Some(core));
         }
         let scan = image.map(|image| {
-            let image = map.apply(image);
+            // What was not measured is air.
+            let image = map.apply(image).map(|v| if v.is_finite() { v } else { -1024.0 });
             let means = means(&image, &structures);
             (image, structures.clone(), means)
         });
@@ -273,7 +274,7 @@ fn means(image: &Volume<f32>, structures: &LabelMap) -> Vec<f32> {
         let wanted = if id == 0 { -150.0..-30.0 } else { -20.0..400.0 };
         let [all, soft] = &mut sums[usize::from(id)];
         for (sum, counts) in [(all, true), (soft, wanted.contains(&value))] {
-            if counts && value.is_finite() {
+            if counts {
                 *sum = (sum.0 + f64::from(value), sum.1 + 1);
             }
         }

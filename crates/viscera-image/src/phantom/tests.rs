@@ -353,6 +353,20 @@ fn a_label_map_renders_in_its_own_geometry() {
         moved(0)
     );
 
+    // What was not measured is air, and nothing spreads from it.
+    let mut holes = image.clone();
+    let at = labels.data().iter().position(|&l| l == 5).unwrap();
+    holes.data_mut()[at] = f32::NAN;
+    let holed = Anatomy::new(labels, &tissues, Some(&holes), &[]).unwrap();
+    let (holed, _) = holed.render(&config, 9).unwrap();
+    assert!(holed.data()[at] < -700, "{}", holed.data()[at]);
+    let far = holed
+        .data()
+        .iter()
+        .zip(scan.data())
+        .filter(|(a, b)| a.abs_diff(**b) > 30);
+    assert!(far.count() < 30);
+
     let other = Volume::filled(Geometry::ras([2, 2, 2], [1.0; 3]), 0f32).unwrap();
     assert!(matches!(
         Anatomy::new(labels, &tissues, Some(&other), &[]),
