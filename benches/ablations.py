@@ -341,6 +341,7 @@ def page(bench):
         "enough for two processor cores. Every run has the same network (a U-Net of 8 to 64 channels on 48³ voxels, six large organs), optimiser",
         f"(AdamW, 5e-3, cosine) and number of steps ({bench.given.steps}, but where the table says otherwise), the last weights,",
         "and is scored on held-out scans of centres that no run has seen. Dice: mean over the classes of the means over cases.",
+        "System D's runs have its own network: on 64³ voxels of a whole scan, or on as many voxels in patches.",
         "`self-all` and `consistency` see more samples a step (3 and 4 against 2), of which 1 and 2 are labelled in full.",
         "A difference is paired by seed; ± is its standard error over the seeds. It counts as shown where it is larger than that.",
         "",
