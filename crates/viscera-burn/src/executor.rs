@@ -2,6 +2,7 @@
 
 use crate::check::check;
 use crate::convert::{from_burn, to_burn, values};
+use crate::guard::guard;
 use crate::interpret::{Run, run};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor as BurnTensor, TensorData};
@@ -30,13 +31,14 @@ impl<B: AutodiffBackend> BurnExecutor<B> {
     /// Puts a graph and its weights on a device.
     ///
     /// # Errors
-    /// [`NetError::Parameter`] or [`NetError::LengthMismatch`] when the weights do not fit the graph.
+    /// [`NetError::Parameter`] or [`NetError::LengthMismatch`] when the weights do not fit the graph; [`NetError::Executor`] when
+    /// the device or its driver does not work.
     pub fn new(graph: &Graph, weights: &Weights, device: &B::Device) -> Result<Self, NetError> {
         weights.check(graph)?;
         Ok(Self {
             graph: graph.clone(),
             weights: weights.clone(),
-            params: upload::<B>(weights, device),
+            params: upload::<B>(weights, device)?,
             device: device.clone(),
             tape: None,
         })
@@ -62,55 +64,34 @@ impl<B: AutodiffBackend> BurnExecutor<B> {
         }
         Ok(shapes)
     }
-}
 
-fn upload<B: AutodiffBackend>(weights: &Weights, device: &B::Device) -> Vec<BurnTensor<B::InnerBackend, 1>> {
-    let tensor = |values: &Values| {
-        let data = TensorData::new(values.to_vec(), [values.len()]);
-        BurnTensor::from_data(data, device)
-    };
-    weights.values.iter().map(tensor).collect()
-}
-
-impl<B: AutodiffBackend> Executor for BurnExecutor<B> {
-    fn forward(&mut self, input: &Tensor, seed: u64) -> Result<Vec<Tensor>, NetError> {
-        self.tape = None;
-        let shapes = self.shapes(input)?;
+    /// The forward pass, with what the backward pass needs.
+    fn record(&self, input: &Tensor, shapes: &Shapes, seed: u64) -> Result<(Vec<Tensor>, Tape<B>), NetError> {
         let input = to_burn(input.clone(), &self.device);
         let params: Vec<_> = self
             .params
             .iter()
             .map(|param| BurnTensor::from_inner(param.clone()).require_grad())
             .collect();
-        let Run { heads, statistics } = run(&self.graph, &shapes, &params, &input, Some(seed))?;
+        let Run { heads, statistics } = run(&self.graph, shapes, &params, &input, Some(seed))?;
         let statistics = statistics.into_iter().map(|(id, value)| (id, value.inner())).collect();
-        let outputs = heads.iter().map(|head| from_burn(head.clone().inner())).collect();
-        self.tape = Some(Tape {
+        let outputs = heads.iter().map(|head| from_burn(head.clone().inner()));
+        let outputs = outputs.collect::<Result<_, _>>()?;
+        let tape = Tape {
             params,
             heads,
             statistics,
-        });
-        outputs
+        };
+        Ok((outputs, tape))
     }
 
-    fn backward(&mut self, gradients: &[Tensor]) -> Result<Vec<Vec<f32>>, NetError> {
-        let wrong = |reason: String| NetError::Backward { reason };
-        let tape = self
-            .tape
-            .take()
-            .ok_or_else(|| wrong("there was no forward pass".to_owned()))?;
+    /// The backward pass.
+    fn differentiate(&self, tape: Tape<B>, gradients: &[Tensor]) -> Result<Vec<Vec<f32>>, NetError> {
         let Tape {
             params,
             heads,
             statistics,
         } = tape;
-        let expected: Vec<_> = heads.iter().map(BurnTensor::dims).collect();
-        let found: Vec<_> = gradients.iter().map(Tensor::shape).collect();
-        if expected != found {
-            return Err(wrong(format!(
-                "gradients of shapes {found:?} for outputs of {expected:?}"
-            )));
-        }
         // Its gradient by each head is the one given.
         let mut loss: Option<BurnTensor<B, 1>> = None;
         for (head, gradient) in heads.into_iter().zip(gradients) {
@@ -140,12 +121,52 @@ impl<B: AutodiffBackend> Executor for BurnExecutor<B> {
         }
         Ok(gradients)
     }
+}
+
+/// Puts parameters on a device, flat.
+fn upload<B: AutodiffBackend>(
+    weights: &Weights,
+    device: &B::Device,
+) -> Result<Vec<BurnTensor<B::InnerBackend, 1>>, NetError> {
+    let tensor = |values: &Values| {
+        let data = TensorData::new(values.to_vec(), [values.len()]);
+        BurnTensor::from_data(data, device)
+    };
+    guard(|| Ok(weights.values.iter().map(tensor).collect()))
+}
+
+impl<B: AutodiffBackend> Executor for BurnExecutor<B> {
+    fn forward(&mut self, input: &Tensor, seed: u64) -> Result<Vec<Tensor>, NetError> {
+        self.tape = None;
+        let shapes = self.shapes(input)?;
+        let (outputs, tape) = guard(|| self.record(input, &shapes, seed))?;
+        self.tape = Some(tape);
+        Ok(outputs)
+    }
+
+    fn backward(&mut self, gradients: &[Tensor]) -> Result<Vec<Vec<f32>>, NetError> {
+        let wrong = |reason: String| NetError::Backward { reason };
+        let tape = self
+            .tape
+            .take()
+            .ok_or_else(|| wrong("there was no forward pass".to_owned()))?;
+        let expected: Vec<_> = tape.heads.iter().map(BurnTensor::dims).collect();
+        let found: Vec<_> = gradients.iter().map(Tensor::shape).collect();
+        if expected != found {
+            return Err(wrong(format!(
+                "gradients of shapes {found:?} for outputs of {expected:?}"
+            )));
+        }
+        guard(|| self.differentiate(tape, gradients))
+    }
 
     fn infer(&mut self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
         let shapes = self.shapes(input)?;
-        let input = to_burn(input.clone(), &self.device);
-        let run = run(&self.graph, &shapes, &self.params, &input, None)?;
-        run.heads.into_iter().map(from_burn).collect()
+        guard(|| {
+            let input = to_burn(input.clone(), &self.device);
+            let run = run(&self.graph, &shapes, &self.params, &input, None)?;
+            run.heads.into_iter().map(from_burn).collect()
+        })
     }
 
     fn parameters(&self) -> &Weights {
@@ -154,7 +175,7 @@ impl<B: AutodiffBackend> Executor for BurnExecutor<B> {
 
     fn set_parameters(&mut self, weights: &Weights) -> Result<(), NetError> {
         weights.check(&self.graph)?;
-        self.params = upload::<B>(weights, &self.device);
+        self.params = upload::<B>(weights, &self.device)?;
         self.weights.clone_from(weights);
         Ok(())
     }

@@ -5,11 +5,14 @@
 
 mod check;
 mod convert;
+mod device;
 mod executor;
+mod guard;
 mod interpret;
 mod ops;
 
 pub use convert::{from_burn, to_burn};
+pub use device::BurnDevice;
 pub use executor::BurnExecutor;
 
 /// Burn's CPU backend.

@@ -8,20 +8,31 @@ mod suite;
 mod net_of_operations;
 
 use suite::{KINK_TOLERANCE, TOLERANCE, assert_close, by_formula, smooth, weights};
-use viscera_burn::CpuExecutor;
+use viscera_burn::BurnDevice;
 use viscera_engine::Engine;
 use viscera_net::builders::{CoarseUnet, EfficientSegNet, Plane};
 use viscera_net::{Executor, Graph, Tensor, Weights};
 
-/// Every executor, with its name.
+/// Every executor of this build and machine, with its name.
 fn executors(graph: &Graph, weights: &Weights) -> Vec<(&'static str, Box<dyn Executor>)> {
-    vec![
-        (
-            "Burn",
-            Box::new(CpuExecutor::new(graph, weights, &Default::default()).unwrap()),
-        ),
-        ("engine", Box::new(Engine::new(graph, weights).unwrap())),
-    ]
+    let devices = [
+        ("Burn", BurnDevice::Cpu),
+        #[cfg(feature = "cuda")]
+        ("Burn on CUDA", BurnDevice::Cuda),
+        #[cfg(feature = "wgpu")]
+        ("Burn on wgpu", BurnDevice::Wgpu),
+    ];
+    let mut all: Vec<(_, Box<dyn Executor>)> = vec![("engine", Box::new(Engine::new(graph, weights).unwrap()))];
+    for (name, device) in devices {
+        match device.executor(graph, weights) {
+            Ok(executor) => all.push((name, executor)),
+            Err(error) => {
+                assert_ne!(device, BurnDevice::Cpu, "{error}");
+                println!("{name} is left out: {error}");
+            }
+        }
+    }
+    all
 }
 
 /// What one step of training gives.

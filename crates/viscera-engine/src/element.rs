@@ -5,7 +5,7 @@
 //! copy would cost something, Winograd's transforms, load and store [`Element`]s themselves.
 
 use crate::Isa;
-use crate::layout::{Blocked, BufferPool, LANES, Lane};
+use crate::layout::{Blocked, BufferPool, Dims, LANES, Lane};
 use crate::vector::{Kernel, Vector};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -21,8 +21,8 @@ pub enum Precision {
     /// Four bytes.
     #[default]
     F32,
-    /// Two bytes, of which eight bits are the mantissa: half the memory. The weights of convolutions are rounded too.
-    /// Training mode stores f32 all the same.
+    /// Two bytes, of which eight bits are the mantissa: half the memory. The weights of convolutions are rounded too. In
+    /// training mode this holds for what waits for the backward pass; gradients are f32.
     Bf16,
 }
 
@@ -35,6 +35,12 @@ impl Precision {
             Self::F32 => false,
             Self::Bf16 => true,
         }
+    }
+
+    /// What it means on this processor: `f32` or `bf16`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        if self.is_bf16() { "bf16" } else { "f32" }
     }
 }
 
@@ -68,6 +74,10 @@ pub(crate) trait Element: Copy + Debug + Send + Sync + Sized + 'static {
     fn as_full_mut(value: &mut Blocked<Self>) -> Option<&mut Blocked>;
     /// The pool of buffers of this kind.
     fn pool(pools: &Pools) -> &Mutex<BufferPool<Vec<Self>>>;
+    /// A value that is stored in lanes, as such, or back.
+    fn into_full(value: Blocked<Self>) -> Result<Blocked, Blocked<Self>>;
+    /// A buffer of this kind, from `full` where these are lanes.
+    fn take(dims: Dims, full: &mut BufferPool, pools: &Pools) -> Blocked<Self>;
 }
 
 impl Element for Lane {
@@ -104,6 +114,14 @@ impl Element for Lane {
     fn pool(pools: &Pools) -> &Mutex<BufferPool<Vec<Self>>> {
         &pools.full
     }
+
+    fn into_full(value: Blocked) -> Result<Blocked, Blocked> {
+        Ok(value)
+    }
+
+    fn take(dims: Dims, full: &mut BufferPool, _: &Pools) -> Blocked {
+        full.take(dims)
+    }
 }
 
 impl Element for Half {
@@ -139,6 +157,17 @@ impl Element for Half {
 
     fn pool(pools: &Pools) -> &Mutex<BufferPool<Vec<Self>>> {
         &pools.half
+    }
+
+    fn into_full(value: Blocked<Self>) -> Result<Blocked, Blocked<Self>> {
+        Err(value)
+    }
+
+    fn take(dims: Dims, _: &mut BufferPool, pools: &Pools) -> Blocked<Self> {
+        match Self::pool(pools).lock() {
+            Ok(mut pool) => pool.take(dims),
+            Err(_) => Blocked::new(dims),
+        }
     }
 }
 
@@ -260,10 +289,15 @@ impl<E: Element> Blocked<E> {
             Some(value) => Cow::Borrowed(value),
             None => {
                 let mut value = Blocked::new(self.dims);
-                value.fill_rows(|sample, block, z, y, row| isa.run(Widen(self.row(sample, block, z, y), row)));
+                self.widen(isa, &mut value);
                 Cow::Owned(value)
             }
         }
+    }
+
+    /// Writes the values into lanes.
+    pub(crate) fn widen(&self, isa: Isa, to: &mut Blocked) {
+        to.fill_rows(|sample, block, z, y, row| isa.run(Widen(self.row(sample, block, z, y), row)));
     }
 
     /// Lets `f` write the value in lanes.

@@ -36,7 +36,7 @@ pub struct Engine {
     /// Whether values are stored in bf16.
     bf16: bool,
     pools: Pools,
-    tape: Option<Tape>,
+    tape: Option<Tapes>,
 }
 
 /// How an [`Engine`] computes.
@@ -95,8 +95,16 @@ struct StepWeights {
 pub(crate) struct Tape<E = Lane> {
     pub(crate) plan: Plan,
     pub(crate) seed: u64,
+    /// Those that the backward pass looks at and cannot make again from others.
     pub(crate) values: Vec<Option<Blocked<E>>>,
     statistics: Vec<Option<Statistics>>,
+}
+
+/// A tape of values in either form.
+#[derive(Debug)]
+enum Tapes {
+    Full(Tape<Lane>),
+    Half(Tape<Half>),
 }
 
 impl Engine {
@@ -373,7 +381,7 @@ impl Engine {
     }
 
     /// Runs all steps and lets `finish` read the values of the outputs, which it makes tensors of, in slabs of `height`
-    /// slices or whole. With `training`, every value stays for the backward pass. `seconds` gets the time of each step.
+    /// slices or whole. With `training`, what the backward pass looks at stays. `seconds` gets the time of each step.
     fn run_steps<E: Element, R>(
         &self,
         input: &Tensor,
@@ -398,16 +406,17 @@ impl Engine {
         let mut values: Vec<Option<Blocked<E>>> = self.graph.nodes.iter().map(|_| None).collect();
         let mut statistics = vec![None; self.graph.nodes.len()];
         let mut left = plan.readers.clone();
-        for (step, weights) in self.steps.iter().zip(&self.packed) {
+        for (step, packed) in self.steps.iter().zip(&self.packed) {
             let start = Instant::now();
-            // An input that nobody else reads may become the output; while training, only a sum's, because a norm's
-            // backward pass needs what it read.
+            // Of no use to the next training step, whose weights are others.
+            let once = StepWeights::default();
+            let weights = if training.is_some() { &once } else { packed };
+            // An input that nobody else reads may become the output; while training, only a sum's, and no input that the
+            // backward pass looks at.
             let first = step.inputs.first().copied();
             let in_place = match (&step.kind, first, training) {
                 (_, Some(first), None) if step.in_place() => left[first.0] == 1,
-                (Kind::Add { .. }, Some(first), Some(_)) => {
-                    plan.readers[first.0] == 1 && !self.kept_for_backward(first)
-                }
+                (Kind::Add { .. }, Some(first), Some(_)) => left[first.0] == 1 && !plan.kept[first.0],
                 _ => false,
             };
             let mut output = match first {
@@ -431,7 +440,7 @@ impl Engine {
             for read in step.reads() {
                 left[read.0] -= 1;
                 if left[read.0] == 0
-                    && training.is_none()
+                    && !(training.is_some() && plan.kept[read.0])
                     && let Some(value) = values[read.0].take()
                 {
                     pool.give(value);
@@ -461,14 +470,6 @@ impl Engine {
             statistics,
         };
         Ok((outputs, tape))
-    }
-
-    /// Whether the step that made a value looks at it again on the way back.
-    fn kept_for_backward(&self, id: viscera_net::NodeId) -> bool {
-        use Kind::{Conv, ConvTranspose, Norm, Resize};
-        self.steps
-            .iter()
-            .any(|s| s.output == id && !matches!(s.kind, Norm { .. } | Conv(_) | ConvTranspose { .. } | Resize(_)))
     }
 
     /// Scope and constant of the norm that reads a value, if there is one that needs the value's moments: these are then

@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use crate::element::Element;
-use crate::engine::backward::{Gradients, add_to};
+use crate::engine::backward::{Gradients, add_to, done};
 use crate::engine::{Tape, dropout_factor};
 use crate::kernels::across::{self, Scaling};
 use crate::kernels::activation::{self, Pointwise};
@@ -65,18 +65,24 @@ impl Engine {
     }
 
     /// Turns the gradient of a step's output into those of its parameters and inputs.
-    pub(crate) fn operation_backward(
+    pub(crate) fn operation_backward<E: Element>(
         &self,
         step: &Step,
-        tape: &Tape,
+        tape: &Tape<E>,
         mut dy: Blocked,
         gradients: &mut Gradients,
         pool: &mut BufferPool,
         parameters: &mut [Vec<f32>],
     ) {
-        let value = |id: viscera_net::NodeId| tape.values[id.0].as_ref();
+        let plan = &tape.plan;
         let first = step.inputs[0];
-        match (&step.kind, value(first), value(step.output)) {
+        // A product looks at all its inputs, below.
+        let [inputs, own] = step.looks_back();
+        let x = (inputs && !matches!(step.kind, Kind::Mul))
+            .then(|| self.look(tape, first, pool))
+            .flatten();
+        let y = own.then(|| self.look(tape, step.output, pool)).flatten();
+        match (&step.kind, x.as_deref(), y.as_deref()) {
             (Kind::Activation(activation), Some(x), _) => {
                 if let Activation::PRelu { slope } = activation {
                     add_to(&mut parameters[slope.0], &activation::slope_gradient(self.isa, x, &dy));
@@ -84,7 +90,7 @@ impl Engine {
                 if let Some(function) = self.pointwise(*activation, x) {
                     activation::backward(self.isa, &function, x, &mut dy);
                 }
-                gradients.pass_on(first, tape, pool, dy);
+                gradients.pass_on(first, plan, pool, dy);
             }
             (Kind::LayerNorm { eps, affine }, Some(x), _) => {
                 let scaling = self.scaling(x, *affine);
@@ -93,15 +99,15 @@ impl Engine {
                     add_to(&mut parameters[weight.0], &scale);
                     add_to(&mut parameters[bias.0], &shift);
                 }
-                gradients.pass_on(first, tape, pool, dy);
+                gradients.pass_on(first, plan, pool, dy);
             }
             (Kind::Softmax, _, Some(y)) => {
                 across::softmax_backward(self.isa, y, &mut dy);
-                gradients.pass_on(first, tape, pool, dy);
+                gradients.pass_on(first, plan, pool, dy);
             }
             (Kind::Dropout { p, samples }, _, _) => {
                 let factor = |sample, channel| kept(tape.seed, step, sample, channel, *p, *samples);
-                gradients.scatter(first, tape, pool, |dx| {
+                gradients.scatter(first, plan, pool, |dx| {
                     pointwise::scale_channels(self.isa, &dy, factor, dx)
                 });
                 pool.give(dy);
@@ -111,38 +117,38 @@ impl Engine {
                 let mut channel = 0;
                 for &input in &step.inputs {
                     if self.wanted(input) {
-                        gradients.scatter(input, tape, pool, |dx| pointwise::channels(self.isa, &dy, channel, dx));
+                        gradients.scatter(input, plan, pool, |dx| pointwise::channels(self.isa, &dy, channel, dx));
                     }
-                    channel += tape.plan.dims(input).channels;
+                    channel += plan.dims(input).channels;
                 }
                 pool.give(dy);
             }
             (Kind::Channels { start }, _, _) => {
-                gradients.scatter(first, tape, pool, |dx| pointwise::channels_backward(&dy, *start, dx));
+                gradients.scatter(first, plan, pool, |dx| pointwise::channels_backward(&dy, *start, dx));
                 pool.give(dy);
             }
             (Kind::Pad { before }, _, _) => {
                 let back = before.map(|n| -n);
-                gradients.scatter(first, tape, pool, |dx| pad::pad(back, &dy, dx));
+                gradients.scatter(first, plan, pool, |dx| pad::pad(back, &dy, dx));
                 pool.give(dy);
             }
             (Kind::Pool { kind, window }, Some(x), Some(y)) => {
-                gradients.scatter(first, tape, pool, |dx| {
+                gradients.scatter(first, plan, pool, |dx| {
                     pooling::backward(*kind, window, x, y, &dy, dx);
                 });
                 pool.give(dy);
             }
             (Kind::AxisMean { axes }, _, _) => {
-                gradients.scatter(first, tape, pool, |dx| pooling::axis_mean_backward(*axes, &dy, dx));
+                gradients.scatter(first, plan, pool, |dx| pooling::axis_mean_backward(*axes, &dy, dx));
                 pool.give(dy);
             }
             (Kind::Resize(mode), _, _) => {
-                gradients.scatter(first, tape, pool, |dx| resize::backward(*mode, &dy, dx));
+                gradients.scatter(first, plan, pool, |dx| resize::backward(*mode, &dy, dx));
                 pool.give(dy);
             }
             (Kind::WindowAttention(settings), Some(x), _) => {
                 let target = &mut parameters[settings.bias.0];
-                gradients.scatter(first, tape, pool, |dx| {
+                gradients.scatter(first, plan, pool, |dx| {
                     let table = self.param(settings.bias);
                     add_to(target, &attention::backward(self.isa, settings, table, x, &dy, dx));
                 });
@@ -151,21 +157,32 @@ impl Engine {
             // The input has no gradient; nothing else lacks the values that it needs.
             _ => pool.give(dy),
         }
+        [x, y].into_iter().flatten().for_each(|value| done(value, pool));
     }
 
-    fn mul_backward(&self, step: &Step, tape: &Tape, dy: Blocked, gradients: &mut Gradients, pool: &mut BufferPool) {
-        let inputs: Vec<&Blocked> = step.inputs.iter().filter_map(|id| tape.values[id.0].as_ref()).collect();
+    fn mul_backward<E: Element>(
+        &self,
+        step: &Step,
+        tape: &Tape<E>,
+        dy: Blocked,
+        gradients: &mut Gradients,
+        pool: &mut BufferPool,
+    ) {
+        let inputs = step.inputs.iter().filter_map(|&id| self.look(tape, id, pool));
+        let inputs: Vec<_> = inputs.collect();
+        let read: Vec<&Blocked> = inputs.iter().map(|input| &**input).collect();
         for (place, &input) in step.inputs.iter().enumerate().filter(|(_, id)| self.wanted(**id)) {
             let mut product = pool.take(dy.dims);
             pointwise::add(self.isa, &[&dy], None, &mut product);
-            gate::multiply_others(self.isa, &inputs, place, &mut product);
+            gate::multiply_others(self.isa, &read, place, &mut product);
             if gate::repeats(&tape.plan.dims(input), &dy.dims) {
-                gradients.scatter(input, tape, pool, |dx| gate::reduce(&product, dx));
+                gradients.scatter(input, &tape.plan, pool, |dx| gate::reduce(&product, dx));
                 pool.give(product);
             } else {
-                gradients.pass_on(input, tape, pool, product);
+                gradients.pass_on(input, &tape.plan, pool, product);
             }
         }
+        inputs.into_iter().for_each(|input| done(input, pool));
         pool.give(dy);
     }
 

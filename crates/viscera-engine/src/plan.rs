@@ -362,6 +362,8 @@ pub(crate) struct Plan {
     pub(crate) gradient_halo: Vec<[usize; 3]>,
     /// How many steps read a value, outputs of the network counted once each.
     pub(crate) readers: Vec<usize>,
+    /// Which values a forward pass in training mode keeps.
+    pub(crate) kept: Vec<bool>,
 }
 
 impl Plan {
@@ -376,15 +378,19 @@ impl Plan {
         let mut halo = vec![[0; 3]; count];
         let mut gradient_halo = vec![[0; 3]; count];
         let mut readers = vec![0; count];
+        let mut kept = vec![false; count];
         for output in &graph.outputs {
             readers[output.0] += 1;
         }
         let widen = |halo: &mut [usize; 3], by: [usize; 3]| *halo = std::array::from_fn(|a| halo[a].max(by[a]));
         for step in steps {
             // A resize does not read the value whose size it takes.
+            let [inputs, own] = step.looks_back();
             for &input in step.reads() {
                 readers[input.0] += 1;
+                kept[input.0] |= inputs;
             }
+            kept[step.output.0] |= own;
             if let Some((gather, scatter)) = step.passes(&extent) {
                 for input in &step.inputs {
                     widen(&mut halo[input.0], halo_needed(&gather, extent(*input)));
@@ -394,6 +400,9 @@ impl Plan {
                     halo_needed(&scatter, extent(step.output)),
                 );
             }
+        }
+        for step in steps.iter().filter(|step| step.is_made_again()) {
+            kept[step.output.0] = false;
         }
         // What is changed in place keeps its halo, so both sides need the wider one.
         for step in steps.iter().rev().filter(|s| s.in_place()) {
@@ -418,6 +427,7 @@ impl Plan {
             dims,
             gradient_halo,
             readers,
+            kept,
         })
     }
 
@@ -456,6 +466,34 @@ impl Step {
             Kind::Conv(Conv { weight, .. }) | Kind::ConvTranspose { weight, .. } => Some(*weight),
             _ => None,
         }
+    }
+
+    /// Whether its way back looks at the values of its inputs, and at its own.
+    pub(crate) fn looks_back(&self) -> [bool; 2] {
+        match &self.kind {
+            Kind::Conv(_)
+            | Kind::ConvTranspose { .. }
+            | Kind::Norm { .. }
+            | Kind::LayerNorm { .. }
+            | Kind::Activation(_)
+            | Kind::Mul
+            | Kind::WindowAttention(_) => [true, false],
+            Kind::Pool { .. } => [true, true],
+            Kind::Softmax => [false, true],
+            Kind::Add { slope } => [false, slope.is_some()],
+            Kind::Input
+            | Kind::Dropout { .. }
+            | Kind::Concat
+            | Kind::Channels { .. }
+            | Kind::Pad { .. }
+            | Kind::AxisMean { .. }
+            | Kind::Resize(_) => [false; 2],
+        }
+    }
+
+    /// Whether the way back makes its value again instead of keeping it: one pass over what it read.
+    pub(crate) fn is_made_again(&self) -> bool {
+        matches!(self.kind, Kind::Norm { .. })
     }
 
     /// Whether its kernel knows no values but those in lanes, so that others are copied for it.

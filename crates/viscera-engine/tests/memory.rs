@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use viscera_engine::{Engine, MemoryNeed, Precision};
 use viscera_net::builders::named;
-use viscera_net::{Tensor, Weights};
+use viscera_net::{Executor, Tensor, Weights};
 
 struct Counting;
 static NOW: AtomicUsize = AtomicUsize::new(0);
@@ -31,7 +31,41 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// What a training step keeps for its way back: no values behind norms, which are made again, and in bf16 half as much.
+fn a_training_step_keeps_little() {
+    let graph = named("net1").unwrap().architecture.build().unwrap();
+    let weights = Weights::init(&graph, 1);
+    let size = [64; 3];
+    let input = Tensor::zeros([1, 1, size[0], size[1], size[2]]);
+    // Between both passes, on top of engine and outputs.
+    let kept = |precision: Precision| {
+        let mut engine = Engine::with_options(&graph, &weights, precision.into()).unwrap();
+        // Packs weights.
+        engine.run(&input).unwrap();
+        let before = NOW.load(Ordering::SeqCst);
+        let outputs = engine.forward(&input, 1).unwrap();
+        let heads: usize = outputs.iter().map(|o| 4 * o.data().len()).sum();
+        NOW.load(Ordering::SeqCst) - before - heads
+    };
+    let of_f32 = |id: &usize| {
+        let (channels, extent) = graph.shapes(size).unwrap().nodes[*id];
+        4 * channels * extent.iter().product::<usize>()
+    };
+    // All values that a graph of convolutions, norms and activations names, each once.
+    let all: usize = (0..graph.nodes.len()).map(|id| of_f32(&id)).sum();
+    let [full, half] = [Precision::F32, Precision::Bf16].map(kept);
+    println!("all {all}, kept {full} and {half}");
+    assert!(full < all / 2, "{full} of {all}");
+    assert!(half as f64 <= 0.6 * full as f64, "{half} of {full}");
+}
+
+/// One test, because what is counted is the process's.
 #[test]
+fn a_run_takes_what_was_said() {
+    a_forward_pass_takes_what_was_said();
+    a_training_step_keeps_little();
+}
+
 fn a_forward_pass_takes_what_was_said() {
     let threads = 2;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

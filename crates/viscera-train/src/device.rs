@@ -1,11 +1,11 @@
 //! Which executor computes.
 
 use serde::{Deserialize, Serialize};
-use viscera_burn::CpuExecutor;
-use viscera_engine::Engine;
+use viscera_burn::BurnDevice;
+use viscera_engine::{Engine, Precision};
 use viscera_net::{Executor, Graph, NetError, Weights};
 
-/// Where a network is computed.
+/// Where a network is computed while it is trained. Losses, augmentation and optimiser are always the CPU's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -15,11 +15,24 @@ pub enum Device {
     Cpu,
     /// Burn's CPU backend; slower, for comparison.
     BurnCpu,
+    /// The first NVIDIA GPU.
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// The fastest GPU that Vulkan, Metal or DirectX 12 has.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
 }
 
 impl Device {
-    /// All devices.
-    pub const ALL: [Self; 2] = [Self::Cpu, Self::BurnCpu];
+    /// All devices of this build.
+    pub const ALL: &[Self] = &[
+        Self::Cpu,
+        Self::BurnCpu,
+        #[cfg(feature = "cuda")]
+        Self::Cuda,
+        #[cfg(feature = "wgpu")]
+        Self::Wgpu,
+    ];
 
     /// Name on the command line.
     #[must_use]
@@ -27,17 +40,56 @@ impl Device {
         match self {
             Self::Cpu => "cpu",
             Self::BurnCpu => "burn-cpu",
+            #[cfg(feature = "cuda")]
+            Self::Cuda => "cuda",
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => "wgpu",
         }
     }
 
-    /// An executor for a network.
+    /// An executor for a network, which stores what waits for the backward pass with this precision. Gradients, and the
+    /// weights that an optimiser changes, are f32 either way.
     ///
     /// # Errors
-    /// When the weights do not fit the graph, or the executor lacks one of its operations.
-    pub fn executor(self, graph: &Graph, weights: &Weights) -> Result<Box<dyn Executor>, NetError> {
-        Ok(match self {
-            Self::Cpu => Box::new(Engine::new(graph, weights)?),
-            Self::BurnCpu => Box::new(CpuExecutor::new(graph, weights, &Default::default())?),
-        })
+    /// When the weights do not fit the graph, the executor lacks one of its operations, the device does not work, or is to
+    /// store bf16 and is not [`Self::Cpu`].
+    pub fn executor(
+        self,
+        graph: &Graph,
+        weights: &Weights,
+        precision: Precision,
+    ) -> Result<Box<dyn Executor>, NetError> {
+        if self != Self::Cpu && precision.is_bf16() {
+            return Err(NetError::Executor {
+                executor: self.name(),
+                reason: "it computes in f32; bf16 is for the device cpu".to_owned(),
+            });
+        }
+        let device = match self {
+            Self::Cpu => return Ok(Box::new(Engine::with_options(graph, weights, precision.into())?)),
+            Self::BurnCpu => BurnDevice::Cpu,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => BurnDevice::Cuda,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => BurnDevice::Wgpu,
+        };
+        device.executor(graph, weights)
+    }
+}
+
+impl std::str::FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(&device) = Self::ALL.iter().find(|device| device.name() == text) {
+            return Ok(device);
+        }
+        if ["cuda", "wgpu"].contains(&text) {
+            return Err(format!(
+                "this program was built without it: `cargo build --release --features {text}`"
+            ));
+        }
+        let known: Vec<_> = Self::ALL.iter().map(|device| device.name()).collect();
+        Err(format!("there are {}", known.join(", ")))
     }
 }

@@ -39,7 +39,7 @@ impl StepMeasure {
     ///
     /// # Errors
     /// When the input does not fit the network.
-    pub fn step(&mut self, executor: &mut impl Executor, input: &Tensor, seed: u64) -> Result<(), TrainError> {
+    pub fn step(&mut self, executor: &mut dyn Executor, input: &Tensor, seed: u64) -> Result<(), TrainError> {
         let heads = executor.forward(input, seed)?;
         let mut gradients = Vec::with_capacity(heads.len());
         for head in heads {

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use viscera_engine::Precision;
 use viscera_image::LabelTable;
 use viscera_io::{Case, Dataset, atomic_write, write_json};
 use viscera_net::{Storage, Weights};
@@ -26,6 +27,8 @@ pub struct TrainOptions {
     pub stages: Vec<String>,
     /// Where networks are computed.
     pub device: Device,
+    /// How networks store values while they are trained; bf16 needs about half the memory.
+    pub precision: Precision,
     /// Goes on with a run that was stopped. Without it, a folder with a run in it is refused.
     pub resume: bool,
     /// Replaces the recipe's seeds.
@@ -54,6 +57,7 @@ impl Default for TrainOptions {
         Self {
             stages: Vec::new(),
             device: Device::default(),
+            precision: Precision::default(),
             resume: false,
             seed: None,
             iterations: None,
@@ -400,6 +404,7 @@ impl Training<'_> {
             validation: &validation,
             run: self.run.to_owned(),
             device: self.options.device,
+            precision: self.options.precision,
             seed: part.settings.seed,
             resume: self.options.resume,
             init: self.start(part, &view)?,
@@ -567,6 +572,7 @@ impl Training<'_> {
             "unlabelled_cases": self.set.unlabelled.len(),
             "validation_cases": self.set.validation.len(),
             "device": self.options.device.name(),
+            "precision": self.options.precision.name(),
             "version": env!("CARGO_PKG_VERSION"),
             "stages": facts,
         });

@@ -13,6 +13,7 @@ use crate::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use viscera_engine::Precision;
 use viscera_image::{AnnotatedClasses, LabelTable};
 use viscera_net::{Executor, Graph, NetError, Tensor, Weights};
 use viscera_pipeline::recipe::{Kept, Stage, Supervision, TrainingSettings};
@@ -28,6 +29,7 @@ pub(crate) struct Job<'a> {
     pub(crate) validation: &'a [StageCase],
     pub(crate) run: PathBuf,
     pub(crate) device: Device,
+    pub(crate) precision: Precision,
     pub(crate) seed: u64,
     pub(crate) resume: bool,
     /// Weights to start from instead of fresh ones.
@@ -83,9 +85,9 @@ impl Job<'_> {
         let mut log = Log::open(&self.run.join("log.jsonl"), id, state.counters.step)?;
         log.write("start", &self.started(&graph, state.counters.step))?;
         page.begin()?;
-        let mut executor = self.device.executor(&graph, &state.weights)?;
+        let mut executor = self.device.executor(&graph, &state.weights, self.precision)?;
         let mut teacher = match settings.supervision {
-            Supervision::MeanTeacher { .. } => Some(self.device.executor(&graph, &state.weights)?),
+            Supervision::MeanTeacher { .. } => Some(self.device.executor(&graph, &state.weights, self.precision)?),
             _ => None,
         };
         let sampler = Sampler::new(self.view, settings, self.seed);
@@ -147,7 +149,7 @@ impl Job<'_> {
             step,
             steps: self.settings.steps(),
             seed: self.seed,
-            device: self.device.name().to_owned(),
+            device: format!("{}, {}", self.device.name(), self.precision.name()),
             batch_size: self.settings.batch_size,
             parameters: graph
                 .params
@@ -164,7 +166,7 @@ impl Job<'_> {
     fn fresh(&self, graph: &Graph) -> Result<State, TrainError> {
         let weights = self.init.clone().unwrap_or_else(|| Weights::init(graph, self.seed));
         // What must be the same for a resumed run to equal an undisturbed one.
-        let settings = serde_json::to_string(&(&self.view.stage, self.settings, self.seed))
+        let settings = serde_json::to_string(&(&self.view.stage, self.settings, self.seed, self.precision.name()))
             .map_err(|e| TrainError::settings(e.to_string()))?;
         Ok(State {
             counters: Counters {

@@ -5,6 +5,7 @@ mod common;
 use common::{recipe, write_data};
 use std::ops::ControlFlow;
 use std::path::Path;
+use viscera_engine::Precision;
 use viscera_image::LabelTable;
 use viscera_io::{Annotations, Classes};
 use viscera_pipeline::Model;
@@ -181,7 +182,7 @@ fn both_executors_train_alike() {
     let data = folder.path().join("data");
     write_data(&data, 2);
     let recipe = recipe("epochs = 1\niterations_per_epoch = 3\nbatch_size = 1", FINE);
-    let runs = Device::ALL.map(|device| {
+    let runs = [Device::Cpu, Device::BurnCpu].map(|device| {
         let mut watcher = Watcher::default();
         let options = TrainOptions {
             device,
@@ -200,6 +201,41 @@ fn both_executors_train_alike() {
     for (a, b) in runs[0].iter().zip(&runs[1]) {
         assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
     }
+}
+
+#[test]
+fn values_in_bf16_train_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    write_data(&data, 2);
+    let recipe = recipe("epochs = 2\niterations_per_epoch = 5\nbatch_size = 1", FINE);
+    let go = |run: &str, precision, iterations, resume| {
+        let mut watcher = Watcher::default();
+        let options = TrainOptions {
+            precision,
+            iterations,
+            resume,
+            ..only_coarse()
+        };
+        train(&recipe, &data, &folder.path().join(run), &options, &mut watcher).map(|_| losses(&watcher))
+    };
+    let full = go("f32", Precision::F32, None, false).unwrap();
+    let half = go("bf16", Precision::Bf16, None, false).unwrap();
+    assert_ne!(full, half);
+    for (a, b) in full.iter().zip(&half) {
+        assert!((a - b).abs() < 0.02 * a, "{full:?} {half:?}");
+    }
+    // A run keeps its precision.
+    let error = go("bf16", Precision::F32, None, true).unwrap_err();
+    assert!(error.to_string().contains("other settings"), "{error}");
+    // Only the engine stores bf16.
+    let options = TrainOptions {
+        device: Device::BurnCpu,
+        precision: Precision::Bf16,
+        ..only_coarse()
+    };
+    let error = train(&recipe, &data, &folder.path().join("burn"), &options, &mut ()).unwrap_err();
+    assert!(error.to_string().contains("bf16 is for the device cpu"), "{error}");
 }
 
 #[test]

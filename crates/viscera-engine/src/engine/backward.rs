@@ -1,17 +1,78 @@
 //! The way back through the steps, and training behind [`Executor`].
 
-use super::{Engine, Groups, StepWeights, Tape, winograd_form};
+use super::{Engine, Groups, StepWeights, Tape, Tapes, winograd_form};
 use crate::Isa;
+use crate::element::{Element, Half};
 use crate::kernels::conv::{PackedWeights, Window, Write, pack_bias, run_passes};
 use crate::kernels::weight_gradient::{bias_gradient, weight_gradient};
 use crate::kernels::{norm, pointwise, winograd};
 use crate::layout::{Blocked, BufferPool, Dims, Lane};
-use crate::plan::{Kind, Moments, Step, window};
+use crate::plan::{Kind, Moments, Plan, Step, window};
 use crate::vector::round;
+use std::borrow::Cow;
 use std::sync::OnceLock;
-use viscera_net::{Conv, Executor, NetError, Op, ParamId, Tensor, Weights};
+use viscera_net::{Conv, Executor, NetError, NodeId, Op, ParamId, Tensor, Weights};
 
 impl Engine {
+    /// A value of the forward pass as it was stored: kept, or made again.
+    fn stored<'a, E: Element>(
+        &self,
+        tape: &'a Tape<E>,
+        id: NodeId,
+        pool: &mut BufferPool,
+    ) -> Option<Cow<'a, Blocked<E>>> {
+        if let Some(value) = &tape.values[id.0] {
+            return Some(Cow::Borrowed(value));
+        }
+        let step = self.steps.iter().find(|step| step.output == id)?;
+        let found = tape.statistics[id.0].as_ref().filter(|_| step.is_made_again())?;
+        let x = self.stored(tape, step.inputs[0], pool)?;
+        let tail = self.tail(&step.kind, x.dims, Some(tape.seed));
+        let mut value = E::take(tape.plan.dims(id), pool, &self.pools);
+        norm::forward(self.isa, &x, found, &tail, &mut value);
+        if let Cow::Owned(x) = x {
+            self.give(x, pool);
+        }
+        Some(Cow::Owned(value))
+    }
+
+    /// A value of the forward pass in lanes. Give it back with [`done`].
+    pub(crate) fn look<'a, E: Element>(
+        &self,
+        tape: &'a Tape<E>,
+        id: NodeId,
+        pool: &mut BufferPool,
+    ) -> Option<Cow<'a, Blocked>> {
+        let widen = |value: &Blocked<E>, pool: &mut BufferPool| {
+            let mut wide = pool.take(value.dims);
+            value.widen(self.isa, &mut wide);
+            wide
+        };
+        Some(match self.stored(tape, id, pool)? {
+            Cow::Borrowed(value) => match E::as_full(value) {
+                Some(value) => Cow::Borrowed(value),
+                None => Cow::Owned(widen(value, pool)),
+            },
+            Cow::Owned(value) => Cow::Owned(E::into_full(value).unwrap_or_else(|value| {
+                let wide = widen(&value, pool);
+                self.give(value, pool);
+                wide
+            })),
+        })
+    }
+
+    /// Takes a value's buffer back.
+    fn give<E: Element>(&self, value: Blocked<E>, full: &mut BufferPool) {
+        match E::into_full(value) {
+            Ok(value) => full.give(value),
+            Err(value) => {
+                if let Ok(mut pool) = E::pool(&self.pools).lock() {
+                    pool.give(value);
+                }
+            }
+        }
+    }
+
     /// Adds to, or sets, the gradient of the input channels `range` out of `ins`.
     fn convolve_back(&self, conv: &Conv, [ins, first]: [usize; 2], write: Write<'_>, dy: &Blocked, dx: &mut Blocked) {
         let passes = window(conv).scatter(dx.dims.extent);
@@ -30,23 +91,22 @@ impl Engine {
     }
 
     /// Turns the gradient of a step's output into those of its parameters and inputs.
-    fn step_backward(
+    fn step_backward<E: Element>(
         &self,
         step: &Step,
-        tape: &Tape,
+        tape: &Tape<E>,
         mut dy: Blocked,
         gradients: &mut Gradients,
         pool: &mut BufferPool,
         parameters: &mut [Vec<f32>],
     ) {
-        let value = |id: viscera_net::NodeId| tape.values[id.0].as_ref();
-        let wanted = |id: viscera_net::NodeId| self.wanted(id);
+        let wanted = |id: NodeId| self.wanted(id);
         let Some(&first) = step.inputs.first() else {
             pool.give(dy);
             return;
         };
-        match (&step.kind, value(first), value(step.output)) {
-            (Kind::Conv(conv), _, _) => {
+        match &step.kind {
+            Kind::Conv(conv) => {
                 if let Some(bias) = conv.bias {
                     add_to(&mut parameters[bias.0], &bias_gradient(&dy));
                 }
@@ -56,18 +116,21 @@ impl Engine {
                 let taps: usize = conv.kernel.iter().product();
                 let mut channel = 0;
                 for &input in &step.inputs {
-                    let Some(x) = value(input) else { continue };
+                    let Some(x) = self.look(tape, input, pool) else {
+                        continue;
+                    };
                     let (target, count) = (&mut parameters[conv.weight.0], x.dims.channels);
                     if let Some(form) = winograd_form(conv, &pass, count, conv.out_channels) {
-                        winograd::weight_gradient(self.isa, form, x, &dy, [ins, channel], target);
+                        winograd::weight_gradient(self.isa, form, &x, &dy, [ins, channel], target);
                     } else {
                         let connected = |o, i| groups.connected(o, channel + i);
-                        weight_gradient(self.isa, &pass, x, &dy, connected, |o, i, tap, v| {
+                        weight_gradient(self.isa, &pass, &x, &dy, connected, |o, i, tap, v| {
                             target[(o * groups.ins + (channel + i) % groups.ins) * taps + tap] += v;
                         });
                     }
+                    done(x, pool);
                     if wanted(input) {
-                        gradients.write(input, tape, pool, |fresh, dx| {
+                        gradients.write(input, &tape.plan, pool, |fresh, dx| {
                             let none = pack_bias(None, count);
                             let write = if fresh { Write::Set(&none) } else { Write::Add };
                             self.convolve_back(conv, [ins, channel], write, &dy, dx);
@@ -77,30 +140,35 @@ impl Engine {
                 }
                 pool.give(dy);
             }
-            (Kind::ConvTranspose { kernel, weight, bias }, Some(x), _) => {
+            Kind::ConvTranspose { kernel, weight, bias } => {
                 if let Some(bias) = bias {
                     add_to(&mut parameters[bias.0], &bias_gradient(&dy));
                 }
-                let taps: usize = kernel.iter().product();
-                let (ins, outs) = (x.dims.channels, dy.dims.channels);
-                let pass = Window::disjoint(*kernel).gather(x.dims.extent);
-                let target = &mut parameters[weight.0];
-                let add = |i: usize, o: usize, tap: usize, v: f32| target[(i * outs + o) * taps + tap] += v;
-                weight_gradient(self.isa, &pass, &dy, x, |_, _| true, add);
-                if wanted(first) {
-                    gradients.write(first, tape, pool, |fresh, dx| {
-                        let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
-                        let none = pack_bias(None, ins);
-                        let write = if fresh { Write::Set(&none) } else { Write::Add };
-                        run_passes(self.isa, &[(&pass, &[packed])], write, &[&dy], dx, false);
-                    });
+                if let Some(x) = self.look(tape, first, pool) {
+                    let taps: usize = kernel.iter().product();
+                    let (ins, outs) = (x.dims.channels, dy.dims.channels);
+                    let pass = Window::disjoint(*kernel).gather(x.dims.extent);
+                    let target = &mut parameters[weight.0];
+                    let add = |i: usize, o: usize, tap: usize, v: f32| target[(i * outs + o) * taps + tap] += v;
+                    weight_gradient(self.isa, &pass, &dy, &x, |_, _| true, add);
+                    done(x, pool);
+                    if wanted(first) {
+                        gradients.write(first, &tape.plan, pool, |fresh, dx| {
+                            let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
+                            let none = pack_bias(None, ins);
+                            let write = if fresh { Write::Set(&none) } else { Write::Add };
+                            run_passes(self.isa, &[(&pass, &[packed])], write, &[&dy], dx, false);
+                        });
+                    }
                 }
                 pool.give(dy);
             }
-            (kind @ Kind::Norm { affine, moments, .. }, Some(x), _) => {
-                if let Some(found) = &tape.statistics[step.output.0] {
+            kind @ Kind::Norm { affine, moments, .. } => {
+                if let Some(found) = &tape.statistics[step.output.0]
+                    && let Some(x) = self.look(tape, first, pool)
+                {
                     let tail = self.tail(kind, x.dims, Some(tape.seed));
-                    let sums = norm::backward(self.isa, x, found, &tail, moments.scope(true), &mut dy);
+                    let sums = norm::backward(self.isa, &x, found, &tail, moments.scope(true), &mut dy);
                     for (id, sum) in affine.iter().zip(sums) {
                         if let Some(id) = id {
                             add_to(&mut parameters[id.0], &sum);
@@ -113,18 +181,22 @@ impl Engine {
                             sum.for_each(|(sum, (present, of_batch))| *sum += present - of_batch);
                         }
                     }
+                    done(x, pool);
                 }
-                gradients.pass_on(first, tape, pool, dy);
+                gradients.pass_on(first, &tape.plan, pool, dy);
             }
-            (Kind::Add { slope }, _, Some(y)) => {
-                if let Some(slope) = slope {
-                    pointwise::leaky_backward(self.isa, y, *slope, &mut dy);
+            Kind::Add { slope } => {
+                if let Some(slope) = slope
+                    && let Some(y) = self.look(tape, step.output, pool)
+                {
+                    pointwise::leaky_backward(self.isa, &y, *slope, &mut dy);
+                    done(y, pool);
                 }
                 for &input in step.inputs.iter().skip(1).filter(|&&i| wanted(i)) {
-                    gradients.add(input, tape, pool, &dy);
+                    gradients.add(input, &tape.plan, pool, &dy);
                 }
                 if wanted(first) {
-                    gradients.pass_on(first, tape, pool, dy);
+                    gradients.pass_on(first, &tape.plan, pool, dy);
                 } else {
                     pool.give(dy);
                 }
@@ -133,30 +205,8 @@ impl Engine {
         }
     }
 
-    /// Whether the gradient of a value is of use: not that of the network's input.
-    pub(crate) fn wanted(&self, id: viscera_net::NodeId) -> bool {
-        !matches!(self.graph.nodes[id.0].op, Op::Input { .. })
-    }
-}
-
-impl Executor for Engine {
-    fn forward(&mut self, input: &Tensor, seed: u64) -> Result<Vec<Tensor>, NetError> {
-        if let Some(tape) = self.tape.take() {
-            let mut pool = self.take_pool::<Lane>();
-            tape.values.into_iter().flatten().for_each(|v| pool.give(v));
-            self.give_pool(pool);
-        }
-        let (outputs, tape) =
-            self.run_steps::<Lane, _>(input, Some(seed), None, None, |values| self.tensors(values))?;
-        self.tape = Some(tape);
-        Ok(outputs)
-    }
-
-    fn backward(&mut self, gradients: &[Tensor]) -> Result<Vec<Vec<f32>>, NetError> {
-        let fail = |reason: &str| NetError::Backward {
-            reason: reason.to_owned(),
-        };
-        let mut tape = self.tape.take().ok_or_else(|| fail("no forward pass before it"))?;
+    /// Turns the gradients of the outputs into those of the parameters.
+    fn differentiate<E: Element>(&self, mut tape: Tape<E>, gradients: &[Tensor]) -> Result<Vec<Vec<f32>>, NetError> {
         let fits = gradients.len() == self.graph.outputs.len()
             && gradients.iter().zip(&self.graph.outputs).all(|(gradient, id)| {
                 let Dims {
@@ -171,6 +221,7 @@ impl Executor for Engine {
             return Err(fail("gradients do not have the shapes of the outputs"));
         }
         let mut pool = self.take_pool::<Lane>();
+        pool.hoards = true;
         let mut parameters: Vec<Vec<f32>> = self.graph.params.iter().map(|p| vec![0.0; p.len()]).collect();
         let isa = self.isa;
         let mut gradients_left = Gradients {
@@ -178,19 +229,62 @@ impl Executor for Engine {
             open: self.graph.nodes.iter().map(|_| None).collect(),
         };
         for (gradient, &id) in gradients.iter().zip(&self.graph.outputs) {
-            gradients_left.scatter(id, &tape, &mut pool, |dy| dy.load(isa, gradient));
+            gradients_left.scatter(id, &tape.plan, &mut pool, |dy| dy.load(isa, gradient));
         }
         for step in self.steps.iter().rev() {
+            // Nothing before a step reads its value; neither do most steps themselves.
+            let [_, own] = step.looks_back();
+            let value = tape.values[step.output.0].take_if(|_| !own);
+            value.into_iter().for_each(|value| self.give(value, &mut pool));
             if let Some(dy) = gradients_left.open[step.output.0].take() {
                 self.step_backward(step, &tape, dy, &mut gradients_left, &mut pool, &mut parameters);
             }
-            // Nothing before this step reads its value.
-            if let Some(value) = tape.values[step.output.0].take() {
-                pool.give(value);
-            }
+            let value = tape.values[step.output.0].take();
+            value.into_iter().for_each(|value| self.give(value, &mut pool));
         }
         self.give_pool(pool);
         Ok(parameters)
+    }
+
+    /// Takes back the buffers of a tape that nobody wants.
+    fn forget<E: Element>(&self, tape: Tape<E>) {
+        let mut pool = self.take_pool::<Lane>();
+        let values = tape.values.into_iter().flatten();
+        values.for_each(|value| self.give(value, &mut pool));
+        self.give_pool(pool);
+    }
+
+    /// Whether the gradient of a value is of use: not that of the network's input.
+    pub(crate) fn wanted(&self, id: NodeId) -> bool {
+        !matches!(self.graph.nodes[id.0].op, Op::Input { .. })
+    }
+}
+
+impl Executor for Engine {
+    fn forward(&mut self, input: &Tensor, seed: u64) -> Result<Vec<Tensor>, NetError> {
+        match self.tape.take() {
+            Some(Tapes::Full(tape)) => self.forget(tape),
+            Some(Tapes::Half(tape)) => self.forget(tape),
+            None => {}
+        }
+        let training = Some(seed);
+        let (outputs, tape) = if self.bf16 {
+            let run = self.run_steps::<Half, _>(input, training, None, None, |values| self.tensors(values));
+            run.map(|(outputs, tape)| (outputs, Tapes::Half(tape)))?
+        } else {
+            let run = self.run_steps::<Lane, _>(input, training, None, None, |values| self.tensors(values));
+            run.map(|(outputs, tape)| (outputs, Tapes::Full(tape)))?
+        };
+        self.tape = Some(tape);
+        Ok(outputs)
+    }
+
+    fn backward(&mut self, gradients: &[Tensor]) -> Result<Vec<Vec<f32>>, NetError> {
+        match self.tape.take() {
+            Some(Tapes::Full(tape)) => self.differentiate(tape, gradients),
+            Some(Tapes::Half(tape)) => self.differentiate(tape, gradients),
+            None => Err(fail("no forward pass before it")),
+        }
     }
 
     fn infer(&mut self, input: &Tensor) -> Result<Vec<Tensor>, NetError> {
@@ -236,17 +330,11 @@ pub(crate) struct Gradients {
 
 impl Gradients {
     /// Lets `f(fresh, gradient)` write a gradient, or add to it when `fresh` is false.
-    fn write(
-        &mut self,
-        id: viscera_net::NodeId,
-        tape: &Tape,
-        pool: &mut BufferPool,
-        f: impl FnOnce(bool, &mut Blocked),
-    ) {
+    fn write(&mut self, id: NodeId, plan: &Plan, pool: &mut BufferPool, f: impl FnOnce(bool, &mut Blocked)) {
         match &mut self.open[id.0] {
             Some(gradient) => f(false, gradient),
             empty => {
-                let mut gradient = pool.take(tape.plan.gradient_dims(id));
+                let mut gradient = pool.take(plan.gradient_dims(id));
                 gradient.clear_halo();
                 f(true, &mut gradient);
                 *empty = Some(gradient);
@@ -255,38 +343,45 @@ impl Gradients {
     }
 
     /// The same for an `f` that can only write.
-    pub(crate) fn scatter(
-        &mut self,
-        id: viscera_net::NodeId,
-        tape: &Tape,
-        pool: &mut BufferPool,
-        f: impl FnOnce(&mut Blocked),
-    ) {
-        let mut gradient = pool.take(tape.plan.gradient_dims(id));
+    pub(crate) fn scatter(&mut self, id: NodeId, plan: &Plan, pool: &mut BufferPool, f: impl FnOnce(&mut Blocked)) {
+        let mut gradient = pool.take(plan.gradient_dims(id));
         f(&mut gradient);
-        self.pass_on(id, tape, pool, gradient);
+        self.pass_on(id, plan, pool, gradient);
     }
 
     /// Adds a gradient that nobody needs afterwards.
-    pub(crate) fn pass_on(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: Blocked) {
-        if self.open[id.0].is_none() && gradient.dims == tape.plan.gradient_dims(id) {
+    pub(crate) fn pass_on(&mut self, id: NodeId, plan: &Plan, pool: &mut BufferPool, gradient: Blocked) {
+        if self.open[id.0].is_none() && gradient.dims == plan.gradient_dims(id) {
             self.open[id.0] = Some(gradient);
         } else {
-            self.add(id, tape, pool, &gradient);
+            self.add(id, plan, pool, &gradient);
             pool.give(gradient);
         }
     }
 
     /// Adds a gradient.
-    fn add(&mut self, id: viscera_net::NodeId, tape: &Tape, pool: &mut BufferPool, gradient: &Blocked) {
+    fn add(&mut self, id: NodeId, plan: &Plan, pool: &mut BufferPool, gradient: &Blocked) {
         let isa = self.isa;
-        self.write(id, tape, pool, |fresh, sum| {
+        self.write(id, plan, pool, |fresh, sum| {
             if fresh {
                 pointwise::add(isa, &[gradient], None, sum);
             } else {
                 pointwise::add_in_place(isa, sum, &[gradient], None);
             }
         });
+    }
+}
+
+/// Takes back the buffer of a value that was looked at.
+pub(crate) fn done(value: Cow<'_, Blocked>, pool: &mut BufferPool) {
+    if let Cow::Owned(value) = value {
+        pool.give(value);
+    }
+}
+
+fn fail(reason: &str) -> NetError {
+    NetError::Backward {
+        reason: reason.to_owned(),
     }
 }
 

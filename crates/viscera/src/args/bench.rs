@@ -94,16 +94,21 @@ pub(crate) struct BenchNetArgs {
     #[arg(long)]
     pub(crate) train: bool,
 
-    /// How values are stored in a forward pass; training steps are f32.
+    /// How values are stored.
     #[arg(long, default_value = "auto", value_name = "KIND")]
     pub(crate) precision: RunPrecision,
+
+    /// Where to compute, as for `viscera train`.
+    #[cfg(feature = "train")]
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub(crate) device: viscera_train::Device,
 
     /// Measured passes, after one that does not count.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = whole)]
     pub(crate) runs: usize,
 
     /// Also show the median time of every step of the forward pass.
-    #[arg(long, conflicts_with = "train")]
+    #[arg(long, conflicts_with_all = ["train", "device"])]
     pub(crate) layers: bool,
 }
 

@@ -1,5 +1,6 @@
 //! What can be typed after `viscera train`, `viscera data` and `viscera plan`.
 
+use super::RunPrecision;
 use clap::Subcommand;
 use std::path::PathBuf;
 
@@ -55,9 +56,13 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) init: Option<PathBuf>,
 
-    /// Where to compute: cpu, or burn-cpu for comparison.
-    #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device)]
+    /// Where to compute: cpu; cuda or wgpu in a program built with that feature; burn-cpu for comparison.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub(crate) device: viscera_train::Device,
+
+    /// How networks store values while they are trained on the CPU; the weights that are learnt are f32 either way.
+    #[arg(long, default_value = "f32", value_name = "KIND")]
+    pub(crate) precision: RunPrecision,
 }
 
 #[derive(Debug, clap::Args)]
@@ -170,14 +175,6 @@ fn gigabytes(text: &str) -> Result<f64, String> {
     } else {
         Err("must be positive".to_owned())
     }
-}
-
-fn device(text: &str) -> Result<viscera_train::Device, String> {
-    let all = viscera_train::Device::ALL;
-    let known = || all.map(viscera_train::Device::name).join(", ");
-    all.into_iter()
-        .find(|d| d.name() == text)
-        .ok_or_else(|| format!("there are {}", known()))
 }
 
 /// Which folds are trained.

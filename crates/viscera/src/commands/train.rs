@@ -27,6 +27,7 @@ pub(super) fn run(args: TrainArgs, printer: &Printer) -> anyhow::Result<Outcome>
     let options = TrainOptions {
         stages: args.stages.unwrap_or_default(),
         device: args.device,
+        precision: args.precision.into(),
         resume: args.resume,
         seed: args.seed,
         iterations: args.iterations,

@@ -11,8 +11,12 @@ use std::path::Path;
 use std::time::Instant;
 use viscera_engine::{Engine, Isa, MemoryNeed, Precision, StepTime, peak_gflops};
 use viscera_monitor::{Spread, own_peak_bytes};
+#[cfg(feature = "train")]
+use viscera_net::Executor;
 use viscera_net::builders::named;
 use viscera_net::{Graph, Tensor, Weights};
+#[cfg(feature = "train")]
+use viscera_train::{Device, StepMeasure};
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -22,7 +26,8 @@ struct Report {
     input: [usize; 3],
     batch: usize,
     train: bool,
-    isa: String,
+    /// The kernels' instruction set, or the device.
+    path: String,
     /// How values are stored.
     precision: &'static str,
     threads: usize,
@@ -60,18 +65,8 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
     let channels = graph.shapes(input)?.nodes.first().map_or(1, |node| node.0);
     let tensor = image([args.batch, channels, input[0], input[1], input[2]])?;
     let peak = peak_gflops();
-    let precision = if args.train {
-        Precision::F32
-    } else {
-        args.precision.into()
-    };
-    #[cfg_attr(not(feature = "train"), expect(unused_mut, reason = "only training changes it"))]
-    let mut engine = Engine::with_options(&graph, &weights, precision.into())?;
-    #[cfg(feature = "train")]
-    let mut training = args
-        .train
-        .then(|| viscera_train::StepMeasure::new(&graph.params, weights.clone()));
-    drop(weights);
+    let precision: Precision = args.precision.into();
+    let mut runner = Runner::new(args, &graph, weights, precision)?;
     let threads = rayon::current_num_threads();
     let need = MemoryNeed::with_precision(&graph, args.batch, input, threads, precision)?;
     let mut seconds = Vec::new();
@@ -79,20 +74,7 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
     // The first run packs weights and takes memory: it does not count.
     for run in 0..=args.runs {
         let start = Instant::now();
-        let times = if args.train {
-            #[cfg(feature = "train")]
-            if let Some(training) = &mut training {
-                training.step(&mut engine, &tensor, run as u64)?;
-            }
-            #[cfg(not(feature = "train"))]
-            bail!("this build cannot train; build it with the feature `train`");
-            #[cfg(feature = "train")]
-            Vec::new()
-        } else {
-            let (outputs, times) = engine.run_timed(&tensor)?;
-            std::hint::black_box(outputs);
-            times
-        };
+        let times = runner.run(&tensor, run as u64)?;
         if run > 0 {
             seconds.push(start.elapsed().as_secs_f64());
             for (index, time) in times.into_iter().enumerate() {
@@ -106,8 +88,8 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
         input,
         batch: args.batch,
         train: args.train,
-        isa: format!("{:?}", Isa::detect()).to_lowercase(),
-        precision: if precision.is_bf16() { "bf16" } else { "f32" },
+        path: runner.path(),
+        precision: precision.name(),
         threads,
         runs: args.runs,
         seconds,
@@ -127,6 +109,69 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
     }
     show(&report, printer);
     Ok(())
+}
+
+/// What is measured.
+enum Runner {
+    Engine(Engine),
+    /// Training steps, or forward passes elsewhere than on the engine.
+    #[cfg(feature = "train")]
+    Device {
+        executor: Box<dyn Executor>,
+        name: &'static str,
+        training: Option<StepMeasure>,
+    },
+}
+
+impl Runner {
+    fn new(args: &BenchNetArgs, graph: &Graph, weights: Weights, precision: Precision) -> anyhow::Result<Self> {
+        #[cfg(feature = "train")]
+        if args.train || args.device != Device::Cpu {
+            return Ok(Self::Device {
+                executor: args.device.executor(graph, &weights, precision)?,
+                name: args.device.name(),
+                training: args.train.then(|| StepMeasure::new(&graph.params, weights)),
+            });
+        }
+        #[cfg(not(feature = "train"))]
+        if args.train {
+            bail!("this build cannot train; build it with the feature `train`");
+        }
+        Ok(Self::Engine(Engine::with_options(graph, &weights, precision.into())?))
+    }
+
+    /// Runs once; the engine's forward pass gives the time of each step.
+    fn run(&mut self, input: &Tensor, seed: u64) -> anyhow::Result<Vec<StepTime>> {
+        match self {
+            Self::Engine(engine) => {
+                let (outputs, times) = engine.run_timed(input)?;
+                std::hint::black_box(outputs);
+                return Ok(times);
+            }
+            #[cfg(feature = "train")]
+            Self::Device {
+                executor,
+                training: Some(training),
+                ..
+            } => training.step(executor.as_mut(), input, seed)?,
+            #[cfg(feature = "train")]
+            Self::Device { executor, .. } => {
+                std::hint::black_box(executor.infer(input)?);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn path(&self) -> String {
+        let isa = format!("{:?}", Isa::detect()).to_lowercase();
+        match self {
+            Self::Engine(_) => isa,
+            #[cfg(feature = "train")]
+            Self::Device { name: "cpu", .. } => isa,
+            #[cfg(feature = "train")]
+            Self::Device { name, .. } => (*name).to_owned(),
+        }
+    }
 }
 
 /// The network, weights for it, and the input size that it is made for.
@@ -185,7 +230,7 @@ fn show(report: &Report, printer: &Printer) {
         ),
         row(
             "path",
-            format!("{}, {}, {} threads", report.isa, report.precision, report.threads),
+            format!("{}, {}, {} threads", report.path, report.precision, report.threads),
         ),
         row(
             "time",
