@@ -223,7 +223,7 @@ fn values_in_bf16_train_alike() {
     let half = go("bf16", Precision::Bf16, None, false).unwrap();
     assert_ne!(full, half);
     for (a, b) in full.iter().zip(&half) {
-        assert!((a - b).abs() < 0.02 * a, "{full:?} {half:?}");
+        assert!((a - b).abs() < 0.05 * a, "{full:?} {half:?}");
     }
     // A run keeps its precision.
     let error = go("bf16", Precision::F32, None, true).unwrap_err();
