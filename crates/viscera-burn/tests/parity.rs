@@ -14,6 +14,7 @@ use viscera_net::builders::{CoarseUnet, EfficientSegNet, Plane};
 use viscera_net::{Executor, Graph, Tensor, Weights};
 
 /// Every executor of this build and machine, with its name.
+#[allow(clippy::print_stdout, reason = "who is left out should be seen")]
 fn executors(graph: &Graph, weights: &Weights) -> Vec<(&'static str, Box<dyn Executor>)> {
     let devices = [
         ("Burn", BurnDevice::Cpu),

@@ -54,7 +54,6 @@ fn a_training_step_keeps_little() {
     // All values that a graph of convolutions, norms and activations names, each once.
     let all: usize = (0..graph.nodes.len()).map(|id| of_f32(&id)).sum();
     let [full, half] = [Precision::F32, Precision::Bf16].map(kept);
-    println!("all {all}, kept {full} and {half}");
     assert!(full < all / 2, "{full} of {all}");
     assert!(half as f64 <= 0.6 * full as f64, "{half} of {full}");
 }

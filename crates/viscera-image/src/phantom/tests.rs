@@ -354,7 +354,7 @@ fn a_label_map_renders_in_its_own_geometry() {
     );
 
     // What was not measured is air, and nothing spreads from it.
-    let mut holes = image.clone();
+    let mut holes = image;
     let at = labels.data().iter().position(|&l| l == 5).unwrap();
     holes.data_mut()[at] = f32::NAN;
     let holed = Anatomy::new(labels, &tissues, Some(&holes), &[]).unwrap();

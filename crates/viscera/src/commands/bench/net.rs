@@ -141,25 +141,23 @@ impl Runner {
     }
 
     /// Runs once; the engine's forward pass gives the time of each step.
+    #[cfg_attr(not(feature = "train"), expect(unused_variables, reason = "the seed is of dropout"))]
     fn run(&mut self, input: &Tensor, seed: u64) -> anyhow::Result<Vec<StepTime>> {
-        match self {
+        Ok(match self {
             Self::Engine(engine) => {
                 let (outputs, times) = engine.run_timed(input)?;
                 std::hint::black_box(outputs);
-                return Ok(times);
+                times
             }
             #[cfg(feature = "train")]
-            Self::Device {
-                executor,
-                training: Some(training),
-                ..
-            } => training.step(executor.as_mut(), input, seed)?,
-            #[cfg(feature = "train")]
-            Self::Device { executor, .. } => {
-                std::hint::black_box(executor.infer(input)?);
+            Self::Device { executor, training, .. } => {
+                match training {
+                    Some(training) => training.step(executor.as_mut(), input, seed)?,
+                    None => drop(std::hint::black_box(executor.infer(input)?)),
+                }
+                Vec::new()
             }
-        }
-        Ok(Vec::new())
+        })
     }
 
     fn path(&self) -> String {
