@@ -16,15 +16,10 @@ import threading
 import time
 from pathlib import Path
 
+from recipes import RECIPES
+
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
-RECIPES = {
-    "A": "flare22-coarse-to-fine",
-    "B": "flare23-two-step",
-    "C": "flare22-attention-dmfnet",
-    "D": "flare21-efficientsegnet",
-    "E": "flare23-stmt",
-}
 # Networks of the systems that PyTorch has here too, at the size that they are trained on.
 PEERS = {
     "a-fine": (96, 160, 160),

@@ -11,13 +11,7 @@ import json
 import subprocess
 from pathlib import Path
 
-RECIPES = {
-    "A": "flare22-coarse-to-fine",
-    "B": "flare23-two-step",
-    "C": "flare22-attention-dmfnet",
-    "D": "flare21-efficientsegnet",
-    "E": "flare23-stmt",
-}
+from recipes import RECIPES
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("viscera")

@@ -93,3 +93,19 @@ impl std::str::FromStr for Device {
         Err(format!("there are {}", known.join(", ")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names_and_others_an_error_that_helps() {
+        for &device in Device::ALL {
+            assert_eq!(device.name().parse(), Ok(device));
+        }
+        let error = "gpu".parse::<Device>().unwrap_err();
+        assert!(error.contains("cpu, burn-cpu"), "{error}");
+        #[cfg(not(feature = "cuda"))]
+        assert!("cuda".parse::<Device>().unwrap_err().contains("--features cuda"));
+    }
+}

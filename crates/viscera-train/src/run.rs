@@ -27,7 +27,7 @@ pub struct TrainOptions {
     pub stages: Vec<String>,
     /// Where networks are computed.
     pub device: Device,
-    /// How networks store values while they are trained; bf16 needs about half the memory.
+    /// How networks store values while they are trained; bf16 needs less memory.
     pub precision: Precision,
     /// Goes on with a run that was stopped. Without it, a folder with a run in it is refused.
     pub resume: bool,

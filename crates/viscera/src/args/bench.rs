@@ -100,7 +100,7 @@ pub(crate) struct BenchNetArgs {
 
     /// Where to compute, as for `viscera train`.
     #[cfg(feature = "train")]
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", conflicts_with = "layers")]
     pub(crate) device: viscera_train::Device,
 
     /// Measured passes, after one that does not count.
@@ -108,7 +108,7 @@ pub(crate) struct BenchNetArgs {
     pub(crate) runs: usize,
 
     /// Also show the median time of every step of the forward pass.
-    #[arg(long, conflicts_with_all = ["train", "device"])]
+    #[arg(long, conflicts_with = "train")]
     pub(crate) layers: bool,
 }
 
