@@ -31,7 +31,7 @@ impl Precision {
     #[must_use]
     pub fn is_bf16(self) -> bool {
         match self {
-            Self::Auto => Isa::has_bf16_products(),
+            Self::Auto => Isa::detect().multiplies_tiles(),
             Self::F32 => false,
             Self::Bf16 => true,
         }
@@ -64,6 +64,8 @@ pub(crate) trait Element: Copy + Debug + Send + Sync + Sized + 'static {
     fn load<V: Vector>(&self) -> V;
     /// Replaces the values.
     fn store<V: Vector>(&mut self, value: V);
+    /// The values in bf16.
+    fn half<V: Vector>(&self) -> Half;
     /// Elements that are lanes, as such.
     fn as_lanes(row: &[Self]) -> Option<&[Lane]>;
     /// The same, to be changed.
@@ -91,6 +93,13 @@ impl Element for Lane {
     #[inline(always)]
     fn store<V: Vector>(&mut self, value: V) {
         value.store(self);
+    }
+
+    #[inline(always)]
+    fn half<V: Vector>(&self) -> Half {
+        let mut half = Half([0; LANES]);
+        V::load(self).store_half(&mut half);
+        half
     }
 
     #[inline(always)]
@@ -135,6 +144,11 @@ impl Element for Half {
     #[inline(always)]
     fn store<V: Vector>(&mut self, value: V) {
         value.store_half(self);
+    }
+
+    #[inline(always)]
+    fn half<V: Vector>(&self) -> Half {
+        *self
     }
 
     #[inline(always)]
@@ -335,7 +349,7 @@ mod tests {
             for lower in [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
                 let value = f32::from_bits(u32::from(upper) << 16 | lower);
                 let expected = half::bf16::from_f32(value).to_bits();
-                for isa in [Isa::Scalar, Isa::detect()] {
+                for isa in Isa::available() {
                     let (mut half, mut back) = ([Half::ZERO], [Lane::ZERO]);
                     isa.run(Narrow(&[Lane([value; LANES])], &mut half));
                     assert_eq!(half[0].0, [expected; LANES], "{value}");
@@ -347,7 +361,7 @@ mod tests {
         }
         // Each channel stays in its place.
         let lane = Lane(std::array::from_fn(|i| i as f32));
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::available() {
             let (mut half, mut back) = ([Half::ZERO], [Lane::ZERO]);
             isa.run(Narrow(&[lane], &mut half));
             isa.run(Widen(&half, &mut back));

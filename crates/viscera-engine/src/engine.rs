@@ -5,6 +5,7 @@ pub(crate) mod backward;
 use crate::Isa;
 use crate::element::{Element, Half, Pools, Precision};
 use crate::kernels::activation::Pointwise;
+use crate::kernels::amx::{self, TileWeights};
 use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_passes};
 use crate::kernels::moments::Partial;
 use crate::kernels::norm::{self, Affine, Statistics, Tail};
@@ -44,7 +45,7 @@ pub struct Engine {
 pub struct Options {
     /// How values are stored.
     pub precision: Precision,
-    /// The kernel path. One that this processor lacks falls back to the plain one.
+    /// The kernel path. One that this processor lacks falls back to the best that it has.
     pub isa: Isa,
 }
 
@@ -88,6 +89,8 @@ struct StepWeights {
     direct: OnceLock<Vec<PackedWeights>>,
     /// For F(2, 3), and with F(4, 3) along x.
     winograd: [OnceLock<WinogradWeights>; 2],
+    /// For AMX.
+    tiles: OnceLock<TileWeights>,
 }
 
 /// What a forward pass in training mode leaves for the backward pass.
@@ -140,11 +143,7 @@ impl Engine {
             rounded: Vec::new(),
             whole: OnceLock::new(),
             packed: Vec::new(),
-            isa: if options.isa == Isa::Scalar {
-                options.isa
-            } else {
-                Isa::detect()
-            },
+            isa: options.isa.min(Isa::detect()),
             bf16: options.precision.is_bf16(),
             pools: Pools::default(),
             tape: None,
@@ -290,6 +289,38 @@ impl Engine {
             .collect()
     }
 
+    /// Whether convolutions between so many channels multiply tiles of bf16.
+    fn in_tiles(&self, groups: usize, ins: usize, outs: usize) -> bool {
+        self.bf16 && groups == 1 && amx::suits(self.isa, ins, outs)
+    }
+
+    /// Runs a transposed convolution forward.
+    fn convolve_transposed<E: Element>(
+        &self,
+        kernel: [usize; 3],
+        weight: ParamId,
+        weights: &StepWeights,
+        bias: &[Lane],
+        x: &Blocked<E>,
+        y: &mut Blocked<E>,
+    ) {
+        let passes = Window::disjoint(kernel).scatter(y.dims.extent);
+        let (ins, outs) = (x.dims.channels, y.dims.channels);
+        if self.in_tiles(1, ins, outs) {
+            let packed = weights.tiles.get_or_init(|| {
+                let weight = self.weight(weight);
+                let taps: usize = kernel.iter().product();
+                let at = |o: usize, i: usize, tap: usize| weight((i * outs + o) * taps + tap);
+                TileWeights::new(&Window::disjoint(kernel).scatter(kernel), outs, &[ins], at)
+            });
+            amx::run(self.isa, &passes, packed, Write::Set(bias), &[x], y, false);
+            return;
+        }
+        let packed = weights.direct.get_or_init(|| self.pack_transposed_all(kernel, weight));
+        let passes: Vec<_> = passes.iter().zip(packed.chunks(1)).collect();
+        run_passes(self.isa, &passes, Write::Set(bias), &[x], y, false);
+    }
+
     /// Runs a convolution forward, over the channels of all of `xs` one after the other, by whichever kernel suits it.
     fn convolve<E: Element>(
         &self,
@@ -302,6 +333,17 @@ impl Engine {
     ) -> Vec<Partial> {
         let pass = window(conv).gather(y.dims.extent);
         let ins: usize = xs.iter().map(|x| x.dims.channels).sum();
+        if self.in_tiles(conv.groups, ins, conv.out_channels) {
+            let passes = [pass];
+            let packed = weights.tiles.get_or_init(|| {
+                let weight = self.weight(conv.weight);
+                let taps: usize = conv.kernel.iter().product();
+                let channels: Vec<usize> = xs.iter().map(|x| x.dims.channels).collect();
+                let at = |o: usize, i: usize, tap: usize| weight((o * ins + i) * taps + tap);
+                TileWeights::new(&passes, conv.out_channels, &channels, at)
+            });
+            return amx::run(self.isa, &passes, packed, write, xs, y, moments);
+        }
         if let Some(form) = winograd_form(conv, &pass, ins, conv.out_channels) {
             let packed = weights.winograd[usize::from(form.is_wide())]
                 .get_or_init(|| self.transform(conv, form, &pass, ins, 0..ins, false));
@@ -335,10 +377,10 @@ impl Engine {
         let at = |o: usize, i: usize, tap: usize| weight((o * ins + range.start + i) * taps + tap);
         if reverse {
             let turned = |i, o, tap| at(o, i, tap);
-            WinogradWeights::new(form, pass, range.len(), conv.out_channels, turned, Kept::Full)
+            WinogradWeights::new(self.isa, form, pass, range.len(), conv.out_channels, turned, Kept::Full)
         } else {
             let kept = self.kept(conv.weight);
-            WinogradWeights::new(form, pass, conv.out_channels, range.len(), at, kept)
+            WinogradWeights::new(self.isa, form, pass, conv.out_channels, range.len(), at, kept)
         }
     }
 
@@ -353,11 +395,11 @@ impl Engine {
         if reverse {
             let connected = |i, o| groups.connected(o, first + i);
             let turned = |i, o, tap| at(o, i, tap);
-            PackedWeights::new(pass, count, conv.out_channels, connected, turned, Kept::Full)
+            PackedWeights::new(self.isa, pass, count, conv.out_channels, connected, turned, Kept::Full)
         } else {
             let connected = |o, i| groups.connected(o, first + i);
             let kept = self.kept(conv.weight);
-            PackedWeights::new(pass, conv.out_channels, count, connected, at, kept)
+            PackedWeights::new(self.isa, pass, conv.out_channels, count, connected, at, kept)
         }
     }
 
@@ -373,10 +415,10 @@ impl Engine {
         let weight = self.weight(id);
         let at = move |i: usize, o: usize, tap: usize| weight((i * outs + o) * taps + tap);
         if reverse {
-            PackedWeights::new(pass, ins, outs, |_, _| true, at, Kept::Full)
+            PackedWeights::new(self.isa, pass, ins, outs, |_, _| true, at, Kept::Full)
         } else {
             let turned = |o, i, tap| at(i, o, tap);
-            PackedWeights::new(pass, outs, ins, |_, _| true, turned, self.kept(id))
+            PackedWeights::new(self.isa, pass, outs, ins, |_, _| true, turned, self.kept(id))
         }
     }
 
@@ -548,12 +590,7 @@ impl Engine {
             Kind::ConvTranspose { kernel, bias, weight } => {
                 let bias = pack_bias(bias.map(|b| self.param(b)), output.dims.channels);
                 output.clear_halo();
-                let packed = weights
-                    .direct
-                    .get_or_init(|| self.pack_transposed_all(*kernel, *weight));
-                let passes = Window::disjoint(*kernel).scatter(output.dims.extent);
-                let passes: Vec<_> = passes.iter().zip(packed.chunks(1)).collect();
-                run_passes(self.isa, &passes, Write::Set(&bias), &read[..1], output, false);
+                self.convolve_transposed(*kernel, *weight, weights, &bias, read[0], output);
             }
             Kind::Norm { moments, eps, .. } => {
                 let tail = self.tail(&step.kind, output.dims, training);

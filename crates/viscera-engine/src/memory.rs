@@ -1,7 +1,9 @@
 //! How much memory a run takes, known before it.
 
+use crate::Isa;
 use crate::element::{Half, Precision};
 use crate::engine::{Groups, winograd_form};
+use crate::kernels::amx::{self, TileWeights};
 use crate::kernels::conv::{PackedWeights, Window, staged_bytes};
 use crate::kernels::packed::HalfLane;
 use crate::kernels::winograd::WinogradWeights;
@@ -121,6 +123,14 @@ fn convolution(plan: &Plan, step: &Step, bf16: bool) -> (usize, usize) {
         Kind::Conv(conv) => {
             x.channels = step.inputs.iter().map(|&id| plan.dims(id).channels).sum();
             let pass = window(conv).gather(y.extent);
+            if bf16 && conv.groups == 1 && amx::suits(Isa::detect(), x.channels, y.channels) {
+                let channels: Vec<usize> = step.inputs.iter().map(|&id| plan.dims(id).channels).collect();
+                let passes = [pass];
+                return (
+                    TileWeights::bytes(&passes, y.channels, &channels),
+                    amx::scratch_bytes(&passes, &channels, y.batch),
+                );
+            }
             if let Some(form) = winograd_form(conv, &pass, x.channels, y.channels) {
                 let packed = WinogradWeights::bytes(form, x.channels, y.channels, lane);
                 return (packed, form.scratch_bytes(y.extent, x.blocks()));
@@ -134,6 +144,13 @@ fn convolution(plan: &Plan, step: &Step, bf16: bool) -> (usize, usize) {
         }
         Kind::ConvTranspose { kernel, .. } => {
             let passes = Window::disjoint(*kernel).scatter(y.extent);
+            if bf16 && amx::suits(Isa::detect(), x.channels, y.channels) {
+                let channels = [x.channels];
+                return (
+                    TileWeights::bytes(&passes, y.channels, &channels),
+                    amx::scratch_bytes(&passes, &channels, y.batch),
+                );
+            }
             let taps = kernel.iter().product();
             (
                 PackedWeights::bytes(taps, y.channels, x.channels, |_, _| true, lane),

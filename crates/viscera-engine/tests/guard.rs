@@ -130,7 +130,7 @@ fn no_kernel_leaves_its_buffers() {
             let input = Tensor::new(shape, data).unwrap();
             // The plain path shares all driving code with the fast one; the large network would take it long.
             let paths = if shape[2] < 64 {
-                vec![Isa::Scalar, Isa::detect()]
+                Isa::available().collect()
             } else {
                 vec![Isa::detect()]
             };

@@ -3,6 +3,7 @@
 use super::{Engine, Groups, StepWeights, Tape, Tapes, winograd_form};
 use crate::Isa;
 use crate::element::{Element, Half};
+use crate::kernels::amx::{self, TileWeights};
 use crate::kernels::conv::{PackedWeights, Window, Write, pack_bias, run_passes};
 use crate::kernels::weight_gradient::{bias_gradient, weight_gradient};
 use crate::kernels::{norm, pointwise, winograd};
@@ -30,9 +31,7 @@ impl Engine {
         let tail = self.tail(&step.kind, x.dims, Some(tape.seed));
         let mut value = E::take(tape.plan.dims(id), pool, &self.pools);
         norm::forward(self.isa, &x, found, &tail, &mut value);
-        if let Cow::Owned(x) = x {
-            self.give(x, pool);
-        }
+        self.give_owned(x, pool);
         Some(Cow::Owned(value))
     }
 
@@ -61,6 +60,13 @@ impl Engine {
         })
     }
 
+    /// Takes back the buffer of a value that was made for a look at it.
+    fn give_owned<E: Element>(&self, value: Cow<'_, Blocked<E>>, full: &mut BufferPool) {
+        if let Cow::Owned(value) = value {
+            self.give(value, full);
+        }
+    }
+
     /// Takes a value's buffer back.
     fn give<E: Element>(&self, value: Blocked<E>, full: &mut BufferPool) {
         match E::into_full(value) {
@@ -77,6 +83,14 @@ impl Engine {
     fn convolve_back(&self, conv: &Conv, [ins, first]: [usize; 2], write: Write<'_>, dy: &Blocked, dx: &mut Blocked) {
         let passes = window(conv).scatter(dx.dims.extent);
         let range = first..first + dx.dims.channels;
+        if self.in_tiles(conv.groups, conv.out_channels, range.len()) {
+            let weight = self.weight(conv.weight);
+            let taps: usize = conv.kernel.iter().product();
+            let at = |i: usize, o: usize, tap: usize| weight((o * ins + first + i) * taps + tap);
+            let packed = TileWeights::new(&passes, range.len(), &[conv.out_channels], at);
+            amx::run(self.isa, &passes, &packed, write, &[dy], dx, false);
+            return;
+        }
         if let [pass] = &passes[..]
             && let Some(form) = winograd_form(conv, pass, conv.out_channels, range.len())
         {
@@ -116,19 +130,30 @@ impl Engine {
                 let taps: usize = conv.kernel.iter().product();
                 let mut channel = 0;
                 for &input in &step.inputs {
-                    let Some(x) = self.look(tape, input, pool) else {
-                        continue;
+                    let (target, count) = (&mut parameters[conv.weight.0], tape.plan.dims(input).channels);
+                    let add = |target: &mut [f32], o: usize, i: usize, tap: usize, v: f32| {
+                        target[(o * groups.ins + (channel + i) % groups.ins) * taps + tap] += v;
                     };
-                    let (target, count) = (&mut parameters[conv.weight.0], x.dims.channels);
-                    if let Some(form) = winograd_form(conv, &pass, count, conv.out_channels) {
-                        winograd::weight_gradient(self.isa, form, &x, &dy, [ins, channel], target);
+                    if self.in_tiles(conv.groups, count, conv.out_channels) {
+                        let Some(x) = self.stored(tape, input, pool) else {
+                            continue;
+                        };
+                        amx::weight_gradient(self.isa, &pass, &x, &dy, |o, i, tap, v| add(target, o, i, tap, v));
+                        self.give_owned(x, pool);
                     } else {
-                        let connected = |o, i| groups.connected(o, channel + i);
-                        weight_gradient(self.isa, &pass, &x, &dy, connected, |o, i, tap, v| {
-                            target[(o * groups.ins + (channel + i) % groups.ins) * taps + tap] += v;
-                        });
+                        let Some(x) = self.look(tape, input, pool) else {
+                            continue;
+                        };
+                        if let Some(form) = winograd_form(conv, &pass, count, conv.out_channels) {
+                            winograd::weight_gradient(self.isa, form, &x, &dy, [ins, channel], target);
+                        } else {
+                            let connected = |o, i| groups.connected(o, channel + i);
+                            weight_gradient(self.isa, &pass, &x, &dy, connected, |o, i, tap, v| {
+                                add(target, o, i, tap, v);
+                            });
+                        }
+                        done(x, pool);
                     }
-                    done(x, pool);
                     if wanted(input) {
                         gradients.write(input, &tape.plan, pool, |fresh, dx| {
                             let none = pack_bias(None, count);
@@ -144,20 +169,33 @@ impl Engine {
                 if let Some(bias) = bias {
                     add_to(&mut parameters[bias.0], &bias_gradient(&dy));
                 }
-                if let Some(x) = self.look(tape, first, pool) {
+                if let Some(x) = self.stored(tape, first, pool) {
                     let taps: usize = kernel.iter().product();
                     let (ins, outs) = (x.dims.channels, dy.dims.channels);
                     let pass = Window::disjoint(*kernel).gather(x.dims.extent);
                     let target = &mut parameters[weight.0];
                     let add = |i: usize, o: usize, tap: usize, v: f32| target[(i * outs + o) * taps + tap] += v;
-                    weight_gradient(self.isa, &pass, &dy, &x, |_, _| true, add);
-                    done(x, pool);
+                    let tiles = self.in_tiles(1, outs, ins);
+                    if tiles {
+                        amx::weight_gradient(self.isa, &pass, &dy, &x, add);
+                    } else {
+                        weight_gradient(self.isa, &pass, &dy, &x.widened(self.isa), |_, _| true, add);
+                    }
+                    self.give_owned(x, pool);
                     if wanted(first) {
                         gradients.write(first, &tape.plan, pool, |fresh, dx| {
-                            let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
                             let none = pack_bias(None, ins);
                             let write = if fresh { Write::Set(&none) } else { Write::Add };
-                            run_passes(self.isa, &[(&pass, &[packed])], write, &[&dy], dx, false);
+                            if tiles {
+                                let weight = self.weight(*weight);
+                                let at = |i: usize, o: usize, tap: usize| weight((i * outs + o) * taps + tap);
+                                let passes = [pass];
+                                let packed = TileWeights::new(&passes, ins, &[outs], at);
+                                amx::run(self.isa, &passes, &packed, write, &[&dy], dx, false);
+                            } else {
+                                let packed = self.pack_transposed(*weight, [ins, outs], taps, &pass, true);
+                                run_passes(self.isa, &[(&pass, &[packed])], write, &[&dy], dx, false);
+                            }
                         });
                     }
                 }

@@ -6,7 +6,7 @@
 
 use super::moments::{AddRow, Moments, Partial};
 use super::packed::{Kept, Packed};
-use super::tile::{Start, Tap, TileArgs, cut, tile};
+use super::tile::{Start, Tap, TileArgs, cut, cut_blocks, tile};
 use crate::Isa;
 use crate::element::{Element, Widen};
 use crate::layout::{Blocked, Dims, LANES, Lane};
@@ -109,7 +109,7 @@ pub(crate) fn halo_needed(passes: &[TapPass], extent: [usize; 3]) -> [usize; 3] 
     halo
 }
 
-/// Weights in the order in which tiles read them: per group of one or two output blocks, the (tap, input block) pairs
+/// Weights in the order in which tiles read them: per group of output blocks that a tile holds, the (tap, input block) pairs
 /// with any weight, each with its channels.
 #[derive(Debug)]
 pub(crate) struct PackedWeights {
@@ -149,9 +149,10 @@ fn pieces(entries: &[(usize, usize, usize)], lanes: usize) -> Vec<[Range<usize>;
 }
 
 impl PackedWeights {
-    /// Packs `weight(out channel, in channel, kernel tap)`; `connected(out channel, in channel)` says which pairs a
-    /// grouped convolution joins.
+    /// Packs `weight(out channel, in channel, kernel tap)` for a path; `connected(out channel, in channel)` says which
+    /// pairs a grouped convolution joins.
     pub(crate) fn new(
+        isa: Isa,
         pass: &TapPass,
         out_channels: usize,
         in_channels: usize,
@@ -159,7 +160,7 @@ impl PackedWeights {
         weight: impl Fn(usize, usize, usize) -> f32 + Sync,
         kept: Kept,
     ) -> Self {
-        let groups = together(out_channels, in_channels, &connected)
+        let groups = together(isa, out_channels, in_channels, &connected)
             .into_par_iter()
             .map(
                 |Together {
@@ -208,7 +209,7 @@ impl PackedWeights {
         connected: impl Fn(usize, usize) -> bool,
         lane_bytes: usize,
     ) -> usize {
-        let lanes: usize = together(out_channels, in_channels, &connected)
+        let lanes: usize = together(Isa::Scalar, out_channels, in_channels, &connected)
             .iter()
             .map(|group| {
                 group
@@ -229,23 +230,32 @@ struct Together {
     joined: Vec<(usize, Range<usize>)>,
 }
 
-/// Cuts the output into ones and twos. Two blocks run together where they read the same input; others would multiply each
+/// Cuts the output into what tiles hold. Blocks run together where they read the same input; others would multiply each
 /// other's by zero.
-fn together(out_channels: usize, in_channels: usize, connected: &impl Fn(usize, usize) -> bool) -> Vec<Together> {
+fn together(
+    isa: Isa,
+    out_channels: usize,
+    in_channels: usize,
+    connected: &impl Fn(usize, usize) -> bool,
+) -> Vec<Together> {
     let channels = |block: usize, all: usize| block * LANES..((block + 1) * LANES).min(all);
-    let mut groups: Vec<Together> = Vec::new();
-    for block in 0..out_channels.div_ceil(LANES) {
-        let joined: Vec<_> = (0..in_channels.div_ceil(LANES))
+    let joined = |block: usize| -> Vec<(usize, Range<usize>)> {
+        (0..in_channels.div_ceil(LANES))
             .map(|in_block| (in_block, channels(in_block, in_channels)))
             .filter(|(_, ins)| channels(block, out_channels).any(|o| ins.clone().any(|i| connected(o, i))))
-            .collect();
-        match groups.last_mut() {
-            Some(group) if group.blocks == 1 && group.joined == joined => group.blocks = 2,
-            _ => groups.push(Together {
-                first_block: block,
-                blocks: 1,
-                joined,
-            }),
+            .collect()
+    };
+    let all: Vec<_> = (0..out_channels.div_ceil(LANES)).map(joined).collect();
+    let mut groups = Vec::new();
+    let mut first_block = 0;
+    for alike in all.chunk_by(|a, b| a == b) {
+        for blocks in cut_blocks(isa, alike.len()) {
+            groups.push(Together {
+                first_block,
+                blocks,
+                joined: alike[0].clone(),
+            });
+            first_block += blocks;
         }
     }
     groups
@@ -382,7 +392,8 @@ fn reach<'a>(passes: impl Iterator<Item = &'a TapPass> + Clone) -> (isize, usize
 pub(crate) fn staged_bytes(passes: &[TapPass], in_blocks: usize) -> usize {
     let (_, width) = reach(passes.iter());
     let rows: HashSet<[isize; 2]> = passes.iter().flat_map(|p| &p.taps).map(|t| [t.0[0], t.0[1]]).collect();
-    let out = passes.iter().map(|pass| 2 * pass.count[2]).max().unwrap_or(0);
+    let out = passes.iter().map(|pass| Isa::detect().blocks() * pass.count[2]).max();
+    let out = out.unwrap_or(0);
     (rows.len() * in_blocks * width + out) * size_of::<Lane>()
 }
 
@@ -530,7 +541,7 @@ pub(crate) fn run_passes<E: Element>(
                             _ => Start::Output,
                         };
                         let mut first = 0;
-                        for (tiles, size) in cut(width, blocks) {
+                        for (tiles, size) in cut(isa, width, blocks) {
                             // SAFETY: the asserts above show that all taps of all voxels of the pass stay within the
                             // halo of `x` (or what was staged of it) and all outputs within `y` (or `out_row`); tasks
                             // differ in sample, group, plane or rows, so no two write one lane.
@@ -629,7 +640,7 @@ mod tests {
             (window([1; 3], [1; 3], [0; 3], [1; 3]), 1, [1, 3, 21]),
             (window([1, 3, 2], [1, 2, 3], [0, 1, 0], [1; 3]), 3, [2, 5, 14]),
         ];
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::available() {
             for (window, groups, extent) in convolutions {
                 // The extent of the input is that of the output of the transposed convolution too.
                 let count = std::array::from_fn(|a| {
@@ -652,7 +663,7 @@ mod tests {
                         let weight = |o: usize, i: usize, tap: usize| {
                             ((o * 31 + (first + i) * 17 + tap * 7) % 23) as f32 / 11.0 - 1.0
                         };
-                        PackedWeights::new(pass, outs, ins[input], connected, weight, Kept::Full)
+                        PackedWeights::new(isa, pass, outs, ins[input], connected, weight, Kept::Full)
                     };
                     let packed: Vec<Vec<_>> = passes
                         .iter()

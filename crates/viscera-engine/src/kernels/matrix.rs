@@ -127,7 +127,7 @@ mod tests {
             .collect();
         // `left` by rows, then the same numbers by columns.
         for steps in [[inner, 1], [1, rows]] {
-            for isa in [Isa::Scalar, Isa::detect()] {
+            for isa in Isa::available() {
                 let mut out = vec![Lane::ZERO; rows * width];
                 isa.run(Product {
                     left: &left,

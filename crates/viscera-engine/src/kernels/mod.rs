@@ -2,6 +2,7 @@
 
 pub(crate) mod across;
 pub(crate) mod activation;
+pub(crate) mod amx;
 pub(crate) mod attention;
 pub(crate) mod conv;
 mod functions;

@@ -120,7 +120,7 @@ mod tests {
                 Some(row)
             })
             .collect();
-        for isa in [Isa::Scalar, Isa::detect()] {
+        for isa in Isa::available() {
             let parts: Vec<Partial> = rows
                 .chunks(2)
                 .map(|rows| {

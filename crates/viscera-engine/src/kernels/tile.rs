@@ -1,8 +1,9 @@
 //! The innermost loops of convolution: a tile of one output row, and a piece of a weight gradient.
 //!
-//! Both exist as plain Rust (the reference) and for AVX2 + FMA. A tile holds `blocks` (1 or 2) blocks of output channels
-//! for up to [`max_width`] voxels in registers while all taps and input channels stream by: per input channel one
-//! broadcast per voxel and one weight load per block feed `blocks · width` fused multiply-adds.
+//! Both exist as plain Rust (the reference) and for AVX2 + FMA, tiles also for AVX-512, whose registers hold two blocks.
+//! A tile holds `blocks` (1, 2, and 4 for AVX-512) blocks of output channels for up to [`max_width`] voxels in registers
+//! while all taps and input channels stream by: per input channel one broadcast per voxel and one weight load per
+//! register feed as many fused multiply-adds as there are registers. Every path adds in the same order.
 
 use super::packed::PackedSlice;
 use crate::Isa;
@@ -58,15 +59,33 @@ impl TileArgs<'_> {
 }
 
 /// Cuts a row of voxels into tiles whose widths differ by one at most: twice (number of tiles, width).
-pub(crate) fn cut(row: usize, blocks: usize) -> [(usize, usize); 2] {
-    let tiles = row.div_ceil(max_width(blocks)).max(1);
+pub(crate) fn cut(isa: Isa, row: usize, blocks: usize) -> [(usize, usize); 2] {
+    let tiles = row.div_ceil(max_width(isa, blocks)).max(1);
     let (narrow, wide) = (row / tiles, row % tiles);
     [(wide, narrow + 1), (tiles - wide, narrow)]
 }
 
-/// Widest tile for a number of blocks: what sixteen registers hold.
-pub(crate) const fn max_width(blocks: usize) -> usize {
-    if blocks == 2 { 6 } else { 12 }
+/// Cuts a number of blocks into what tiles of a path hold: their numbers of blocks, the larger ones first.
+pub(crate) fn cut_blocks(isa: Isa, mut blocks: usize) -> Vec<usize> {
+    let mut cut = Vec::new();
+    let mut most = isa.blocks();
+    while blocks > 0 {
+        while most > blocks {
+            most /= 2;
+        }
+        cut.push(most);
+        blocks -= most;
+    }
+    cut
+}
+
+/// Widest tile for a number of blocks: what sixteen registers hold, or thirty-two of AVX-512.
+const fn max_width(isa: Isa, blocks: usize) -> usize {
+    match (isa, blocks) {
+        (_, 1) => 12,
+        (Isa::Avx512 | Isa::Amx, _) => 14,
+        _ => 6,
+    }
 }
 
 /// Computes `blocks` × `width` lanes of output, as often as `args.tiles` says.
@@ -80,7 +99,7 @@ pub(crate) unsafe fn tile(isa: Isa, blocks: usize, width: usize, args: &TileArgs
     if args.tiles == 0 || width == 0 {
         return;
     }
-    debug_assert!(blocks <= 2 && width <= max_width(blocks));
+    debug_assert!(blocks <= isa.blocks() && width <= max_width(isa, blocks));
     debug_assert_eq!(
         args.weights.len(),
         blocks * args.taps.iter().map(|t| t.channels).sum::<usize>()
@@ -90,9 +109,11 @@ pub(crate) unsafe fn tile(isa: Isa, blocks: usize, width: usize, args: &TileArgs
         match isa {
             Isa::Scalar => tile_scalar(blocks, width, args),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::tile(blocks, width, args),
+            Isa::Avx512 | Isa::Amx if blocks > 1 => avx512::tile(blocks, width, args),
+            #[cfg(target_arch = "x86_64")]
+            _ => avx2::tile(blocks, width, args),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 => tile_scalar(blocks, width, args),
+            _ => tile_scalar(blocks, width, args),
         }
     }
 }
@@ -156,9 +177,9 @@ pub(crate) unsafe fn weight_rows(isa: Isa, args: &WeightRows, sum: &mut [Lane]) 
         match isa {
             Isa::Scalar => weight_rows_scalar(args, sum),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::weight_rows(args, sum),
+            _ => avx2::weight_rows(args, sum),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 => weight_rows_scalar(args, sum),
+            _ => weight_rows_scalar(args, sum),
         }
     }
 }
@@ -361,6 +382,164 @@ mod avx2 {
             for (acc, sum) in acc.iter().zip(sum) {
                 let address = sum.0.as_mut_ptr();
                 _mm256_store_ps(address, _mm256_add_ps(_mm256_load_ps(address), *acc));
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{Lane, PackedSlice, Start, TileArgs};
+    use crate::kernels::packed::HalfLane;
+    use std::arch::x86_64::{
+        __m512, _mm256_castpd_ps, _mm256_castps_pd, _mm256_load_ps, _mm256_loadu_si256, _mm256_store_ps,
+        _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps256_ps512, _mm512_castps512_ps256, _mm512_cvtph_ps,
+        _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_insertf64x4, _mm512_loadu_ps, _mm512_set1_ps,
+        _mm512_setzero_ps,
+    };
+
+    /// Sixteen weights as they are kept: those of two blocks.
+    trait Weight: Copy {
+        /// # Safety
+        /// On a processor with AVX-512; the pointer is to two of these.
+        #[allow(unsafe_code)]
+        unsafe fn load(from: *const Self) -> __m512;
+    }
+
+    impl Weight for Lane {
+        #[allow(unsafe_code)]
+        #[inline(always)]
+        unsafe fn load(from: *const Self) -> __m512 {
+            // SAFETY: promised by the caller.
+            unsafe { _mm512_loadu_ps(from.cast()) }
+        }
+    }
+
+    impl Weight for HalfLane {
+        #[allow(unsafe_code)]
+        #[inline(always)]
+        unsafe fn load(from: *const Self) -> __m512 {
+            // SAFETY: promised by the caller; not every pair is 32-byte aligned.
+            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+        }
+    }
+
+    /// Two lanes in one register.
+    ///
+    /// # Safety
+    /// On a processor with AVX-512; both can be read.
+    #[allow(unsafe_code)]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    unsafe fn join(low: *const Lane, high: *const Lane) -> __m512 {
+        // SAFETY: promised by the caller; a `Lane` is 32-byte aligned.
+        unsafe {
+            let low = _mm512_castps256_ps512(_mm256_load_ps(low.cast()));
+            let high = _mm256_castps_pd(_mm256_load_ps(high.cast()));
+            _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castps_pd(low), high))
+        }
+    }
+
+    /// # Safety
+    /// As [`super::tile`] for 2 or 4 blocks, on a processor with AVX-512.
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub(super) unsafe fn tile(blocks: usize, width: usize, args: &TileArgs<'_>) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match args.weights {
+                PackedSlice::Full(weights) => tile_of(blocks, width, args, weights.as_ptr()),
+                PackedSlice::Half(weights) => tile_of(blocks, width, args, weights.as_ptr()),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`tile`]; `weights` are those of `args`.
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    unsafe fn tile_of<W: Weight>(blocks: usize, width: usize, args: &TileArgs<'_>, weights: *const W) {
+        /// One arm per width, each with the step that is most common as a constant and 0 for any other.
+        macro_rules! dispatch {
+            ($pairs:literal: $($width:literal)*) => {
+                match (width, args.x_step) {
+                    $(
+                        // SAFETY: passed on from the caller.
+                        ($width, 1) => unsafe { fixed::<W, $pairs, $width, 1>(args, weights) },
+                        // SAFETY: as above.
+                        ($width, _) => unsafe { fixed::<W, $pairs, $width, 0>(args, weights) },
+                    )*
+                    _ => unreachable!("tiles are no wider than max_width"),
+                }
+            };
+        }
+        if blocks == 4 {
+            dispatch!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        } else {
+            dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        }
+    }
+
+    /// # Safety
+    /// As [`tile`] for `PAIRS` · 2 blocks; `STEP` equals `x_step` unless it is 0.
+    #[allow(unsafe_code)]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    unsafe fn fixed<W: Weight, const PAIRS: usize, const WIDTH: usize, const STEP: usize>(
+        args: &TileArgs<'_>,
+        all_weights: *const W,
+    ) {
+        let step = if STEP == 0 { args.x_step } else { STEP };
+        for index in 0..args.tiles {
+            let (tile_x, tile_y) = args.further(WIDTH, index);
+            let place = |voxel: usize, block: usize| tile_y.wrapping_add(voxel * args.y_step + block * args.y_block);
+            let mut sum = [[_mm512_setzero_ps(); WIDTH]; PAIRS];
+            // SAFETY: every address is in bounds by the caller's promise; a `Lane` is 32-byte aligned.
+            unsafe {
+                for pair in 0..PAIRS {
+                    for p in 0..WIDTH {
+                        sum[pair][p] = match args.start {
+                            Start::Value(value) => {
+                                let value = value.as_ptr().add(2 * pair);
+                                join(value, value.add(1))
+                            }
+                            Start::Output => join(place(p, 2 * pair), place(p, 2 * pair + 1)),
+                        };
+                    }
+                }
+                let mut weights = all_weights;
+                for tap in args.taps {
+                    let x: *const f32 = tile_x.wrapping_offset(tap.offset).cast();
+                    let mut channel = |channel: usize| {
+                        let x = x.add(channel);
+                        let weights = weights.add(channel * 2 * PAIRS);
+                        let weight: [_; PAIRS] = std::array::from_fn(|pair| W::load(weights.add(2 * pair)));
+                        for p in 0..WIDTH {
+                            let value = _mm512_set1_ps(*x.add(p * step * super::LANES));
+                            for pair in 0..PAIRS {
+                                sum[pair][p] = _mm512_fmadd_ps(value, weight[pair], sum[pair][p]);
+                            }
+                        }
+                    };
+                    // Almost all blocks are whole: eight channels without a loop.
+                    if tap.channels == super::LANES {
+                        for c in 0..super::LANES {
+                            channel(c);
+                        }
+                    } else {
+                        for c in 0..tap.channels {
+                            channel(c);
+                        }
+                    }
+                    weights = weights.add(tap.channels * 2 * PAIRS);
+                }
+                for pair in 0..PAIRS {
+                    for p in 0..WIDTH {
+                        let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum[pair][p]));
+                        _mm256_store_ps(place(p, 2 * pair).cast(), _mm512_castps512_ps256(sum[pair][p]));
+                        _mm256_store_ps(place(p, 2 * pair + 1).cast(), _mm256_castpd_ps(high));
+                    }
+                }
             }
         }
     }

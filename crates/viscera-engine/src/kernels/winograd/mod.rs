@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! input, blocked  --Bᵀ-->  v[point][input block][tile]      by segment: a few dozen tiles, a size that caches hold
-//! v, weights      --·--->  m[point][output block][tile]     the tile kernel of `tile.rs`, per point, two blocks a time
+//! v, weights      --·--->  m[point][output block][tile]     the tile kernel of `tile.rs`, per point
 //! m               --Aᵀ-->  output, blocked
 //! ```
 //!
@@ -24,7 +24,7 @@ pub(crate) use gradient::weight_gradient;
 use super::conv::{Shared, TapPass, Write};
 use super::moments::{Moments, Partial};
 use super::packed::{Kept, Packed};
-use super::tile::{Start, Tap, TileArgs, cut, tile};
+use super::tile::{Start, Tap, TileArgs, cut, cut_blocks, tile};
 use crate::Isa;
 use crate::element::Element;
 use crate::layout::{Blocked, Dims, LANES, Lane};
@@ -132,7 +132,7 @@ impl Form {
         let slots = segment_size(*self, tiles).min(tiles.iter().product());
         let points: usize = self.points().iter().product();
         let columns = self.columns(&runs(tiles, 0, slots));
-        (points * slots * (in_blocks + 2) + columns) * size_of::<Lane>()
+        (points * slots * (in_blocks + Isa::detect().blocks()) + columns) * size_of::<Lane>()
     }
 
     /// Lanes of scratch that the transforms of these runs need.
@@ -154,7 +154,7 @@ impl Form {
     }
 }
 
-/// Transformed weights: per pair of output blocks, `[point][input channel][block]`.
+/// Transformed weights: per group of output blocks that a tile holds, `[point][input channel][block]`.
 #[derive(Debug)]
 pub(crate) struct WinogradWeights {
     form: Form,
@@ -177,8 +177,9 @@ impl WinogradWeights {
         points * in_channels * out_channels.div_ceil(LANES) * lane_bytes
     }
 
-    /// Transforms `weight(out channel, in channel, kernel tap)`. `form` is that of `pass`.
+    /// Transforms `weight(out channel, in channel, kernel tap)` for a path. `form` is that of `pass`.
     pub(crate) fn new(
+        isa: Isa,
         form: Form,
         pass: &TapPass,
         out_channels: usize,
@@ -188,11 +189,11 @@ impl WinogradWeights {
     ) -> Self {
         let out_blocks = out_channels.div_ceil(LANES);
         let count = form.points().iter().product::<usize>();
-        let groups = (0..out_blocks.div_ceil(2))
+        let cut = cut_blocks(isa, out_blocks);
+        let groups = (0..cut.len())
             .into_par_iter()
             .map(|group| {
-                let first_block = 2 * group;
-                let blocks = (out_blocks - first_block).min(2);
+                let (first_block, blocks) = (cut[..group].iter().sum(), cut[group]);
                 let mut weights = vec![Lane::ZERO; count * in_channels * blocks];
                 for i in 0..in_channels {
                     for b in 0..blocks {
@@ -377,7 +378,7 @@ pub(crate) fn run<E: Element>(
                     let v = &scratch.v[point * in_blocks * slots..(point + 1) * in_blocks * slots];
                     let m = &mut scratch.m[point * group.blocks * slots..(point + 1) * group.blocks * slots];
                     let mut at = 0;
-                    for (tiles, width) in cut(slots, group.blocks) {
+                    for (tiles, width) in cut(isa, slots, group.blocks) {
                         // SAFETY: `v` has a lane for each tap and slot, `m` for each block and slot, and nobody else
                         // has them; the weights of a point are as many as the taps want.
                         #[allow(unsafe_code)]
@@ -390,7 +391,7 @@ pub(crate) fn run<E: Element>(
                                 y: m.as_mut_ptr().add(at),
                                 y_step: 1,
                                 y_block: slots,
-                                start: Start::Value(&[Lane::ZERO; 2]),
+                                start: Start::Value(&[Lane::ZERO; 4]),
                                 tiles,
                             };
                             tile(isa, group.blocks, width, &args);
@@ -481,12 +482,11 @@ mod tests {
             for pass in [window.gather(extent), window.scatter(extent).remove(0)] {
                 let halo = halo_needed(std::slice::from_ref(&pass), extent);
                 let x = value(dims(ins, halo), 1);
-                let packed = PackedWeights::new(&pass, outs, ins, |_, _| true, weight, Kept::Full);
+                let packed = PackedWeights::new(Isa::Scalar, &pass, outs, ins, |_, _| true, weight, Kept::Full);
                 let plain_form = Form::of(&pass).unwrap();
                 let mut wide_form = plain_form;
                 wide_form.step[2] = if plain_form.step[2] == 2 { 4 } else { 1 };
                 for form in [plain_form, wide_form] {
-                    let transformed = WinogradWeights::new(form, &pass, outs, ins, weight, Kept::Full);
                     let dy = value(dims(outs, [0; 3]), 3);
                     let taps = pass.taps.len();
                     let mut plain = vec![0.0; outs * ins * taps];
@@ -507,7 +507,7 @@ mod tests {
                             plain[(o * ins + i) * taps + slot] += v;
                         },
                     );
-                    for isa in [Isa::Scalar, Isa::detect()] {
+                    for isa in Isa::available() {
                         let mut fast = vec![0.0; plain.len()];
                         weight_gradient(isa, form, &x, &dy, [ins, 0], &mut fast);
                         let largest = plain.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -516,7 +516,8 @@ mod tests {
                         }
                     }
                     let bias = [0.5, -2.0, 3.0].map(|v| Lane([v; LANES]));
-                    for isa in [Isa::Scalar, Isa::detect()] {
+                    for isa in Isa::available() {
+                        let transformed = WinogradWeights::new(isa, form, &pass, outs, ins, weight, Kept::Full);
                         for write in [Write::Set(&bias), Write::Add] {
                             let (mut plain, mut fast) = (value(dims(outs, [1; 3]), 2), value(dims(outs, [1; 3]), 2));
                             let passes = [(&pass, std::slice::from_ref(&packed))];
@@ -562,9 +563,9 @@ mod tests {
                 if form.step[2] > 1 {
                     form.step[2] = step;
                 }
-                let packed = WinogradWeights::new(form, &pass, 21, 19, weight, Kept::Full);
                 let bias = [0.5, -2.0, 3.0].map(|v| Lane([v; LANES]));
-                for isa in [Isa::Scalar, Isa::detect()] {
+                for isa in Isa::available() {
+                    let packed = WinogradWeights::new(isa, form, &pass, 21, 19, weight, Kept::Full);
                     // Two inputs, of which the first fills its blocks.
                     let halves = [8, 11].map(|channels| rounded(isa, &value(dims(channels, halo), channels)));
                     let lanes = halves.each_ref().map(|half| half.widened(isa).into_owned());
@@ -575,7 +576,7 @@ mod tests {
                     let half_parts = run(isa, &packed, write, &halves.each_ref(), &mut half, true);
                     assert_eq!(half.data, rounded(isa, &plain).data);
                     // So do weights in f16, nearly.
-                    let short = WinogradWeights::new(form, &pass, 21, 19, weight, Kept::Half { unit: 0.125 });
+                    let short = WinogradWeights::new(isa, form, &pass, 21, 19, weight, Kept::Half { unit: 0.125 });
                     run(isa, &short, write, &lanes.each_ref(), &mut plain, false);
                     let (a, b) = (plain.store(isa), half.store(isa));
                     let largest = a.data().iter().fold(0.0f32, |m, v| m.max(v.abs()));
