@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 /// before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
+    /// Plain Rust that goes about convolutions of bf16 as AMX does: the reference for it. Slow.
+    ScalarTiles,
     /// Plain Rust: the reference, and what runs on other processors.
     Scalar,
     /// x86-64 with AVX2, FMA and F16C, which processors with AVX2 have.
@@ -18,8 +20,8 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best that this processor has, unless the environment variable `VISCERA_ISA` (`scalar`, `avx2`, `avx512`,
-    /// `amx`) asks for less.
+    /// The best that this processor has, unless the environment variable `VISCERA_ISA` (`scalar-tiles`, `scalar`,
+    /// `avx2`, `avx512`, `amx`) asks for less.
     #[must_use]
     pub fn detect() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
@@ -29,7 +31,7 @@ impl Isa {
         Self::ALL.into_iter().find(named).map_or(best, |isa| isa.min(best))
     }
 
-    const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Amx];
+    const ALL: [Self; 5] = [Self::ScalarTiles, Self::Scalar, Self::Avx2, Self::Avx512, Self::Amx];
 
     /// What can run here, the least first.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -41,6 +43,7 @@ impl Isa {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::ScalarTiles => "scalar-tiles",
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
@@ -52,7 +55,7 @@ impl Isa {
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
-            Self::Scalar => kernel.run::<Plain>(),
+            Self::ScalarTiles | Self::Scalar => kernel.run::<Plain>(),
             // SAFETY: an engine takes these paths only where `best` has found AVX2, FMA and F16C.
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
@@ -64,13 +67,13 @@ impl Isa {
 
     /// Whether this path multiplies tiles of bf16.
     pub(crate) fn multiplies_tiles(self) -> bool {
-        self == Self::Amx
+        matches!(self, Self::ScalarTiles | Self::Amx)
     }
 
     /// Blocks of output channels that one tile of a convolution holds at most.
     pub(crate) fn blocks(self) -> usize {
         match self {
-            Self::Scalar | Self::Avx2 => 2,
+            Self::ScalarTiles | Self::Scalar | Self::Avx2 => 2,
             Self::Avx512 | Self::Amx => 4,
         }
     }

@@ -148,6 +148,8 @@ fn no_kernel_leaves_its_buffers() {
                 let mut engine = Engine::with_options(&graph, &Weights::init(&graph, 3), options).unwrap();
                 let outputs = engine.infer(&input).unwrap();
                 assert!(outputs[0].data().iter().all(|v| v.is_finite()));
+                let outputs = engine.forward(&input, 1).unwrap();
+                assert!(engine.backward(&outputs).is_ok());
             }
         }
     }

@@ -107,7 +107,7 @@ pub(crate) unsafe fn tile(isa: Isa, blocks: usize, width: usize, args: &TileArgs
     // SAFETY: passed on from the caller.
     unsafe {
         match isa {
-            Isa::Scalar => tile_scalar(blocks, width, args),
+            Isa::ScalarTiles | Isa::Scalar => tile_scalar(blocks, width, args),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Amx if blocks > 1 => avx512::tile(blocks, width, args),
             #[cfg(target_arch = "x86_64")]
@@ -175,7 +175,7 @@ pub(crate) unsafe fn weight_rows(isa: Isa, args: &WeightRows, sum: &mut [Lane]) 
     // SAFETY: passed on from the caller.
     unsafe {
         match isa {
-            Isa::Scalar => weight_rows_scalar(args, sum),
+            Isa::ScalarTiles | Isa::Scalar => weight_rows_scalar(args, sum),
             #[cfg(target_arch = "x86_64")]
             _ => avx2::weight_rows(args, sum),
             #[cfg(not(target_arch = "x86_64"))]

@@ -5,7 +5,7 @@
 //! is staged as tiles, zero at places that are no outputs.
 
 use super::multiply::{PLACES, Product, ROW, Session, Tile};
-use super::stage::{Grid, line, sets};
+use super::stage::{Grid, Held, line, sets};
 use super::{Cut, OUT_BLOCKS};
 use crate::Isa;
 use crate::element::Element;
@@ -35,7 +35,7 @@ pub(crate) fn weight_gradient<X: Element, Y: Element>(
     assert_eq!(broadcast.dims.batch, lanes.dims.batch, "unequal batches");
     let passes = std::slice::from_ref(pass);
     let sets = sets(&[broadcast.dims.channels], ROW / LANES);
-    let [depth, height, width] = pass.count;
+    let [depth, _, width] = pass.count;
     let batch = lanes.dims.batch;
     let cut = Cut::new(passes, &[ROW], batch, 1);
     let grid = Grid::new(passes, cut.strip);
@@ -55,28 +55,32 @@ pub(crate) fn weight_gradient<X: Element, Y: Element>(
             let mut numbers = vec![0u16; channels.next_multiple_of(PLACES / 2) * apart];
             let mut tiles = Vec::new();
             let mut sums = [Lane::ZERO; PLACES * OUT_BLOCKS];
-            for strip in part * strips / parts..(part + 1) * strips / parts {
-                let (plane, strip) = (strip / cut.strips, strip % cut.strips);
-                let (sample, z) = (plane / depth, plane % depth);
-                let rows = strip * cut.strip..((strip + 1) * cut.strip).min(height);
+            let mut held = Held::default();
+            for unit in part * strips / parts..(part + 1) * strips / parts {
+                let (strip, z) = (unit / depth, unit % depth);
+                if z == 0 {
+                    held = Held::default();
+                }
+                let (sample, rows) = (strip / cut.strips, cut.strip(strip % cut.strips));
                 if rows.is_empty() {
                     continue;
                 }
-                grid.each_row([z, rows.start], |at, from| {
+                grid.slide(&mut held, [z, rows.start], |at, from| {
                     for block in 0..channels.div_ceil(LANES) {
                         let kept = LANES.min(channels - block * LANES);
                         let to = &mut numbers[block * LANES * apart..][..kept * apart];
-                        let found = line(broadcast, sample, set.block + block, from, pass.in_step[2], pitch);
+                        let step = pass.in_step[2];
+                        let found = line(&broadcast.dims, sample, set.block + block, from, step, pitch);
                         // Places outside the halo are read for no output, and must be numbers.
                         let inside = found.as_ref().map_or(0..0, |(columns, _)| columns.clone());
                         for channel in to.chunks_exact_mut(apart) {
                             channel[at..at + inside.start].fill(0);
                             channel[at + inside.end..at + pitch].fill(0);
                         }
-                        if let Some((columns, row)) = found {
+                        if let Some((columns, first)) = found {
                             isa.run(Transpose {
-                                row,
-                                step: pass.in_step[2],
+                                row: &broadcast.data[first..=first + (columns.len() - 1) * step],
+                                step,
                                 first: at + columns.start,
                                 apart,
                                 to,
@@ -106,7 +110,7 @@ pub(crate) fn weight_gradient<X: Element, Y: Element>(
                 }
                 let session = Session::new(isa);
                 for ((offset, _), total) in pass.taps.iter().zip(total.chunks_exact_mut(per_tap)) {
-                    let first = grid.record_of(*offset);
+                    let first = grid.record_of(&held, *offset);
                     for (chunk, total) in total.chunks_exact_mut(PLACES * OUT_BLOCKS).enumerate() {
                         session.multiply(Product {
                             units: &units,

@@ -27,11 +27,12 @@ use super::conv::{Shared, TapPass, Write, halo_needed};
 use super::moments::{AddRow, Moments, Partial};
 use crate::Isa;
 use crate::element::Element;
-use crate::layout::{Blocked, LANES, Lane};
+use crate::layout::{Blocked, Dims, LANES, Lane};
 use crate::vector::{Kernel, Vector, round};
 use multiply::{PLACES, Product, ROW, Session, Tile};
 use rayon::prelude::*;
-use stage::{Grid, sets};
+use stage::{Grid, Held, sets};
+use std::ops::Range;
 
 /// Blocks of output channels that are summed up together.
 const OUT_BLOCKS: usize = 4;
@@ -175,6 +176,8 @@ struct Cut {
     /// Rows of outputs per strip.
     strip: usize,
     strips: usize,
+    /// Parts of the planes.
+    layers: usize,
     /// Parts into which the blocks of outputs of a strip are shared out.
     shares: usize,
 }
@@ -188,16 +191,26 @@ impl Cut {
         let row = one.len(record, sets(in_channels, record).len()) * size_of::<[u16; LANES]>();
         let reach = one.rows();
         // A row more costs a share of what the first one with its reach does.
-        let strip = (STAGED_BYTES * reach / row.max(1)).saturating_sub(reach - 1).clamp(4, rows.max(4));
+        let strip = (STAGED_BYTES * reach / row.max(1))
+            .saturating_sub(reach - 1)
+            .clamp(4, rows.max(4));
         let strips = rows.div_ceil(strip).max(1);
-        let shares = 16usize.div_ceil((batch * depth * strips).max(1)).clamp(1, chunks.max(1));
+        // Some fifty tasks; where planes are few, several share one.
+        let layers = 48usize.div_ceil((batch * strips).max(1)).clamp(1, depth.max(1));
+        let shares = 16usize.div_ceil((batch * strips * layers).max(1)).clamp(1, chunks.max(1));
         Self {
             depth,
             rows,
             strip: rows.div_ceil(strips).max(1),
             strips,
+            layers,
             shares,
         }
+    }
+
+    /// Rows of the `index`-th strip.
+    fn strip(&self, index: usize) -> Range<usize> {
+        (index * self.strip).min(self.rows)..((index + 1) * self.strip).min(self.rows)
     }
 }
 
@@ -264,107 +277,157 @@ pub(crate) fn run<E: Element>(
     let chunks = y.dims.channels.div_ceil(OUT_BLOCKS * LANES);
     let cut = Cut::new(passes, &in_channels, y.dims.batch, chunks);
     let grid = Grid::new(passes, cut.strip);
-    // Where each unit's first record lies in what is staged.
-    let offsets: Vec<Vec<usize>> = weights
-        .passes
-        .iter()
-        .map(|pass| {
-            let units = pass.units.iter();
-            units.map(|unit| grid.offset(record, unit.set, unit.offset)).collect()
-        })
-        .collect();
     let y_dims = y.dims;
     let y_data = Shared(y.data.as_mut_ptr());
     let moments = moments && passes.iter().all(|pass| pass.out_step == [1; 3]);
     let task = |scratch: &mut Scratch, task: usize| {
-        let (share, strip) = (task % cut.shares, task / cut.shares);
-        let (plane, strip) = (strip / cut.strips, strip % cut.strips);
-        let (sample, z) = (plane / cut.depth, plane % cut.depth);
-        let rows = strip * cut.strip..((strip + 1) * cut.strip).min(cut.rows);
-        let mut sums = [Lane::ZERO; PLACES * OUT_BLOCKS];
+        let (share, part) = (task % cut.shares, task / cut.shares);
+        let (layer, part) = (part % cut.layers, part / cut.layers);
+        let (sample, strip) = (part / cut.strips, cut.strip(part % cut.strips));
+        let chunks = share * chunks / cut.shares..(share + 1) * chunks / cut.shares;
         let staged = scratch.staged(grid.len(record, sets.len()));
-        grid.stage(isa, &sets, record, xs, sample, [z, rows.start], staged);
-        let staged = staged.as_flattened();
+        let mut held = Held::default();
+        let mut gathered: Vec<Moments> = Vec::new();
         let session = Session::new(isa);
-        let mut gathered = Vec::new();
-        for ((pass, packed), offsets) in passes.iter().zip(&weights.passes).zip(&offsets) {
-            let rows = rows.start..rows.end.min(pass.count[1]);
-            if z >= pass.count[0] || rows.is_empty() {
-                continue;
-            }
-            let width = pass.count[2];
-            let pitch = grid.pitch();
-            let places = (rows.len() - 1) * pitch + width;
-            for chunk in share * chunks / cut.shares..(share + 1) * chunks / cut.shares {
-                let first_block = chunk * OUT_BLOCKS;
-                let blocks = (y_dims.blocks() - first_block).min(OUT_BLOCKS);
-                let pairs = tiles_of(y_dims.channels, chunk);
-                let before = chunk * offsets.len() * (OUT_BLOCKS / 2);
-                let tiles = &packed.tiles[before..before + offsets.len() * pairs];
-                let row_of = |block: usize, row: usize| {
-                    let out = [
-                        pass.out_start[0] + z * pass.out_step[0],
-                        pass.out_start[1] + (rows.start + row) * pass.out_step[1],
-                        pass.out_start[2],
-                    ];
-                    y_data.get().wrapping_add(y_dims.at(sample, first_block + block, out))
-                };
-                for first in (0..places).step_by(PLACES) {
-                    session.multiply(Product {
-                        units: offsets,
-                        staged,
-                        first: first * record * LANES,
-                        record: record * LANES,
-                        places: PLACES.min(places - first),
-                        weights: tiles,
-                        pairs,
-                        sums: &mut sums,
-                    });
-                    // The outputs among these places, row by row.
-                    let mut place = first;
-                    let last = places.min(first + PLACES);
-                    while place < last {
-                        let (row, column) = (place / pitch, place % pitch);
-                        let count = (pitch - column).min(last - place);
-                        let wanted = count.min(width.saturating_sub(column));
-                        for block in 0..blocks {
-                            // Outputs of this task alone: tasks differ in sample, plane, rows or blocks; inside `y` by
-                            // the assertions above.
-                            isa.run(Spread {
-                                sums: &sums[(place - first) * OUT_BLOCKS + block..],
-                                count: wanted,
-                                bias: match write {
-                                    Write::Set(bias) => Some(bias[first_block + block]),
-                                    Write::Add => None,
-                                },
-                                to: row_of(block, row).wrapping_add(column * pass.out_step[2]),
-                                step: pass.out_step[2],
-                            });
-                        }
-                        place += count;
-                    }
+        for z in layer * cut.depth / cut.layers..(layer + 1) * cut.depth / cut.layers {
+            grid.stage(isa, &sets, record, xs, sample, &mut held, [z, strip.start], staged);
+            for (pass, packed) in passes.iter().zip(&weights.passes) {
+                let rows = strip.start..strip.end.min(pass.count[1]);
+                if z >= pass.count[0] || rows.is_empty() {
+                    continue;
                 }
-                if moments {
-                    for block in 0..blocks {
-                        let mut moments = Moments::default();
-                        for row in 0..rows.len() {
-                            // SAFETY: a row that this task has just written, with a step of one.
-                            #[allow(unsafe_code)]
-                            let written = unsafe { std::slice::from_raw_parts(row_of(block, row).cast_const(), width) };
-                            isa.run(AddRow(&mut moments, written));
-                        }
-                        gathered.push(moments.finish(sample * y_dims.blocks() + first_block + block));
+                let units = packed.units.iter().map(|unit| {
+                    let first = unit.set * grid.records() + grid.record_of(&held, unit.offset);
+                    first * record * LANES
+                });
+                let strip = Strip {
+                    isa,
+                    session: &session,
+                    pass,
+                    pitch: grid.pitch(),
+                    record: record * LANES,
+                    units: units.collect(),
+                    staged: staged.as_flattened(),
+                    write,
+                    y: y_data,
+                    y_dims,
+                    sample,
+                    z,
+                    rows,
+                };
+                for (index, chunk) in chunks.clone().enumerate() {
+                    strip.run(chunk, &packed.tiles);
+                    if moments {
+                        strip.gather(index, chunk, &mut gathered);
                     }
                 }
             }
         }
-        gathered
+        let first = sample * y_dims.blocks() + chunks.start * OUT_BLOCKS;
+        let parts = gathered.into_iter().enumerate();
+        parts.map(|(block, sums)| sums.finish(first + block)).collect::<Vec<_>>()
     };
-    let parts: Vec<Vec<Partial>> = (0..y_dims.batch * cut.depth * cut.strips * cut.shares)
+    let parts: Vec<Vec<Partial>> = (0..y_dims.batch * cut.strips * cut.layers * cut.shares)
         .into_par_iter()
         .map_init(Scratch::default, task)
         .collect();
     parts.into_iter().flatten().collect()
+}
+
+/// Some rows of one plane of a pass's outputs, whose inputs are staged.
+struct Strip<'a, E> {
+    isa: Isa,
+    session: &'a Session,
+    pass: &'a TapPass,
+    /// Places of a row, and numbers of a record.
+    pitch: usize,
+    record: usize,
+    /// Where each unit's row of the first place begins.
+    units: Vec<usize>,
+    staged: &'a [u16],
+    write: Write<'a>,
+    y: Shared<E>,
+    y_dims: Dims,
+    sample: usize,
+    z: usize,
+    rows: Range<usize>,
+}
+
+impl<E: Element> Strip<'_, E> {
+    /// The first output of a row (of the strip) of a block.
+    fn row(&self, block: usize, row: usize) -> *mut E {
+        let pass = self.pass;
+        let out = [
+            pass.out_start[0] + self.z * pass.out_step[0],
+            pass.out_start[1] + (self.rows.start + row) * pass.out_step[1],
+            pass.out_start[2],
+        ];
+        self.y.get().wrapping_add(self.y_dims.at(self.sample, block, out))
+    }
+
+    /// The blocks of the `chunk`-th four.
+    fn blocks(&self, chunk: usize) -> Range<usize> {
+        chunk * OUT_BLOCKS..((chunk + 1) * OUT_BLOCKS).min(self.y_dims.blocks())
+    }
+
+    /// Writes the outputs of the `chunk`-th four blocks. This and what it calls write outputs of one task alone, as tasks
+    /// differ in sample, planes, rows or blocks; they lie inside `y` by the assertions of [`run`].
+    fn run(&self, chunk: usize, tiles: &[Tile]) {
+        let width = self.pass.count[2];
+        let places = (self.rows.len() - 1) * self.pitch + width;
+        let pairs = tiles_of(self.y_dims.channels, chunk);
+        let before = chunk * self.units.len() * (OUT_BLOCKS / 2);
+        let weights = &tiles[before..before + self.units.len() * pairs];
+        let mut sums = [Lane::ZERO; PLACES * OUT_BLOCKS];
+        for first in (0..places).step_by(PLACES) {
+            let last = places.min(first + PLACES);
+            self.session.multiply(Product {
+                units: &self.units,
+                staged: self.staged,
+                first: first * self.record,
+                record: self.record,
+                places: last - first,
+                weights,
+                pairs,
+                sums: &mut sums,
+            });
+            // The outputs among these places, row by row.
+            let mut place = first;
+            while place < last {
+                let (row, column) = (place / self.pitch, place % self.pitch);
+                let count = (self.pitch - column).min(last - place);
+                let step = self.pass.out_step[2];
+                for (at, block) in self.blocks(chunk).enumerate() {
+                    self.isa.run(Spread {
+                        sums: &sums[(place - first) * OUT_BLOCKS + at..],
+                        count: count.min(width.saturating_sub(column)),
+                        bias: match self.write {
+                            Write::Set(bias) => Some(bias[block]),
+                            Write::Add => None,
+                        },
+                        to: self.row(block, row).wrapping_add(column * step),
+                        step,
+                    });
+                }
+                place += count;
+            }
+        }
+    }
+
+    /// Takes the moments of what was written of the `chunk`-th four blocks, the `index`-th of the task.
+    fn gather(&self, index: usize, chunk: usize, gathered: &mut Vec<Moments>) {
+        for (at, block) in self.blocks(chunk).enumerate() {
+            let at = index * OUT_BLOCKS + at;
+            gathered.resize_with(gathered.len().max(at + 1), Moments::default);
+            for row in 0..self.rows.len() {
+                // SAFETY: a row that this task has just written, with a step of one.
+                #[allow(unsafe_code)]
+                let written =
+                    unsafe { std::slice::from_raw_parts(self.row(block, row).cast_const(), self.pass.count[2]) };
+                self.isa.run(AddRow(&mut gathered[at], written));
+            }
+        }
+    }
 }
 
 /// Stores sums of one block as elements, `step` apart.
@@ -405,7 +468,6 @@ mod tests {
     use crate::kernels::moments::join;
     use crate::kernels::packed::Kept;
     use crate::kernels::weight_gradient::weight_gradient as plain_gradient;
-    use crate::layout::Dims;
     use viscera_net::Tensor;
 
     fn dims(channels: usize, extent: [usize; 3], halo: [usize; 3]) -> Dims {
@@ -443,11 +505,8 @@ mod tests {
         f32::from_bits(u32::from(round(weight(o, i, tap))) << 16)
     }
 
-    /// The paths that can be tried here: the plain loop always.
-    fn paths() -> Vec<Isa> {
-        let mut paths = vec![Isa::Scalar];
-        paths.extend(Isa::available().filter(|isa| isa.multiplies_tiles()));
-        paths
+    fn paths() -> impl Iterator<Item = Isa> {
+        Isa::available().filter(|isa| isa.multiplies_tiles())
     }
 
     fn assert_close(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
@@ -479,9 +538,13 @@ mod tests {
             (window([3; 3], [2; 3], [1; 3], [1; 3]), [5, 7, 10], vec![19], 24),
             (window([1, 3, 3], [1, 2, 2], [0, 1, 1], [1; 3]), [3, 8, 9], vec![8], 16),
             (window([2; 3], [2; 3], [0; 3], [1; 3]), [4, 6, 8], vec![13], 12),
-            (window([3, 2, 4], [1, 2, 3], [2, 0, 1], [1; 3]), [3, 6, 14], vec![9, ], 11),
+            (window([3, 2, 4], [1, 2, 3], [2, 0, 1], [1; 3]), [3, 6, 14], vec![9], 11),
             (window([3; 3], [1; 3], [2; 3], [2; 3]), [4, 5, 6], vec![8], 8),
             (window([1, 1, 3], [1; 3], [0, 0, 3], [1, 1, 3]), [1, 2, 40], vec![10], 16),
+            // Several planes to a task, of which each leaves some to the next; several strips.
+            (same([3, 1, 1]), [60, 2, 3], vec![9], 8),
+            (window([3, 1, 1], [2, 1, 1], [0; 3], [1; 3]), [121, 1, 2], vec![9], 8),
+            (same([1, 3, 1]), [1, 6, 2600], vec![33], 8),
         ]
     }
 
@@ -569,7 +632,9 @@ mod tests {
                 let add = |o, i, tap, v: f32| plain[place(o, i, tap)] += v;
                 plain_gradient(isa, &pass, &wide_x, &wide_dy, |_, _| true, add);
                 weight_gradient(isa, &pass, &x, &wide_dy, |o, i, tap, v| fast[place(o, i, tap)] += v);
-                assert_close(&plain, &fast, 1e-5, &format!("{isa:?} {window:?} {extent:?}"));
+                // Sums over thirty thousand voxels differ by what each addition rounds.
+                let tolerance = if dy.dims.voxels() > 4096 { 3e-4 } else { 1e-5 };
+                assert_close(&plain, &fast, tolerance, &format!("{isa:?} {window:?} {extent:?}"));
             }
         }
     }

@@ -66,10 +66,10 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(isa: Isa) -> Self {
-        let amx = isa.multiplies_tiles();
+        let amx = isa == Isa::Amx;
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if amx {
-            // SAFETY: a path with tiles is taken only where the processor has them and the system lets us use them.
+            // SAFETY: this path is taken only where the processor has tiles and the system lets us use them.
             #[allow(unsafe_code)]
             unsafe {
                 instructions::configure();
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn tiles_agree_with_the_plain_loop() {
         let isa = Isa::detect();
-        if !isa.multiplies_tiles() {
+        if isa != Isa::Amx {
             eprintln!("left out: this processor has no AMX");
             return;
         }
@@ -305,7 +305,7 @@ mod tests {
                 .collect();
             let offsets: Vec<usize> = (0..units).rev().collect();
             let mut found = [vec![Lane::ZERO; PLACES * OUT_BLOCKS], vec![Lane::ZERO; PLACES * OUT_BLOCKS]];
-            for (isa, sums) in [Isa::Scalar, isa].into_iter().zip(&mut found) {
+            for (isa, sums) in [Isa::ScalarTiles, isa].into_iter().zip(&mut found) {
                 Session::new(isa).multiply(Product {
                     units: &offsets,
                     staged: &staged,

@@ -6,6 +6,7 @@ use crate::element::Element;
 use crate::kernels::conv::TapPass;
 use crate::layout::{Blocked, Dims, LANES};
 use crate::vector::{Kernel, Vector};
+use std::ops::Range;
 
 /// Blocks of one input that make up records.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +53,8 @@ pub(super) fn sets(in_channels: &[usize], record: usize) -> Vec<Set> {
 }
 
 /// How the voxels that a strip of outputs reads are staged, the same for every set:
-/// `[set][plane][residues along y and x][row][column]` records.
+/// `[set][slot of a plane][residues along y and x][row][column]` records. From one plane of outputs to the next, planes
+/// of the input stay in their slots.
 pub(super) struct Grid {
     step: [usize; 3],
     /// Offsets of taps along z.
@@ -112,7 +114,12 @@ impl Grid {
 
     /// Records of one set.
     pub(super) fn records(&self) -> usize {
-        self.planes.len() * self.residues.len() * self.extent[0] * self.extent[1]
+        self.planes.len() * self.plane()
+    }
+
+    /// Records of a plane of one set.
+    fn plane(&self) -> usize {
+        self.residues.len() * self.extent[0] * self.extent[1]
     }
 
     /// Blocks of all sets, with room for the rows of places past the last one.
@@ -120,43 +127,47 @@ impl Grid {
         (sets * self.records() + PLACES) * record + ROW / LANES
     }
 
-    /// The record that a tap reads for the first output of a strip.
-    pub(super) fn record_of(&self, [z, y, x]: [isize; 3]) -> usize {
+    /// The record that a tap reads for the first output of a strip, where `held` says which planes are staged.
+    pub(super) fn record_of(&self, held: &Held, [z, y, x]: [isize; 3]) -> usize {
         let residues = [residue(y, self.step[1]), residue(x, self.step[2])];
         // Both are those of a tap of the passes.
         let plane = self.planes.iter().position(|&plane| plane == z).unwrap_or_default();
         let class = self.residues.iter().position(|&r| r == residues).unwrap_or_default();
         let row = (y.div_euclid(self.step[1] as isize) - self.first[0]) as usize;
         let column = (x.div_euclid(self.step[2] as isize) - self.first[1]) as usize;
-        ((plane * self.residues.len() + class) * self.extent[0] + row) * self.extent[1] + column
+        let slot = held.slots.get(plane).copied().unwrap_or_default();
+        ((slot * self.residues.len() + class) * self.extent[0] + row) * self.extent[1] + column
     }
 
-    /// The same in numbers, of a set.
-    pub(super) fn offset(&self, record: usize, set: usize, tap: [isize; 3]) -> usize {
-        (set * self.records() + self.record_of(tap)) * record * LANES
-    }
-
-    /// Calls `f(first record, (z, y, x) of its voxel)` for every row of the grid of a strip whose first output has these
-    /// (z, y); the voxel may lie outside of an input.
-    pub(super) fn each_row(&self, [z, y]: [usize; 2], mut f: impl FnMut(usize, [isize; 3])) {
-        let mut row = 0;
-        for plane in &self.planes {
+    /// Brings the planes that the outputs of plane `z` read into slots, those that are not there yet through
+    /// `stage(first record, (z, y, x) of its voxel)` for each of their rows; `y` is the first row of outputs. A voxel
+    /// may lie outside of the input.
+    pub(super) fn slide(&self, held: &mut Held, [z, y]: [usize; 2], mut stage: impl FnMut(usize, [isize; 3])) {
+        let needed: Vec<isize> = self.planes.iter().map(|plane| (z * self.step[0]) as isize + plane).collect();
+        held.planes.resize(self.planes.len(), None);
+        held.slots.clear();
+        for &plane in &needed {
+            if let Some(slot) = held.planes.iter().position(|held| *held == Some(plane)) {
+                held.slots.push(slot);
+                continue;
+            }
+            // As many slots as planes that are needed: one holds none of them.
+            let free = |held: &Option<isize>| held.is_none_or(|held| !needed.contains(&held));
+            let slot = held.planes.iter().position(free).unwrap_or_default();
+            held.planes[slot] = Some(plane);
+            held.slots.push(slot);
+            let mut at = slot * self.plane();
             for residues in &self.residues {
                 for line in 0..self.extent[0] {
-                    let at = |first: isize, a: usize, residue: usize| first * self.step[a] as isize + residue as isize;
-                    let from = [
-                        (z * self.step[0]) as isize + plane,
-                        at((y + line) as isize + self.first[0], 1, residues[0]),
-                        at(self.first[1], 2, residues[1]),
-                    ];
-                    f(row * self.extent[1], from);
-                    row += 1;
+                    let voxel = |first: isize, a: usize| first * self.step[a] as isize + residues[a - 1] as isize;
+                    stage(at, [plane, voxel((y + line) as isize + self.first[0], 1), voxel(self.first[1], 2)]);
+                    at += self.extent[1];
                 }
             }
         }
     }
 
-    /// Stages all sets for the strip whose first output has these (z, y). What lies outside an input's halo is zero.
+    /// [`Self::slide`] for records of all sets. What lies outside an input's halo is zero.
     pub(super) fn stage<E: Element>(
         &self,
         isa: Isa,
@@ -164,51 +175,64 @@ impl Grid {
         record: usize,
         xs: &[&Blocked<E>],
         sample: usize,
+        held: &mut Held,
         first: [usize; 2],
         staged: &mut [[u16; LANES]],
     ) {
-        for (set, staged) in sets.iter().zip(staged.chunks_exact_mut((self.records() * record).max(1))) {
-            let x = xs[set.input];
-            self.each_row(first, |at, from| {
-                let staged = &mut staged[at * record..(at + self.extent[1]) * record];
-                for place in 0..record {
-                    let kept = set.channels.saturating_sub((set.block + place) * LANES);
-                    let row = (place < set.blocks)
-                        .then(|| line(x, sample, set.block + place, from, self.step[2], self.extent[1]))
-                        .flatten();
-                    let to = &mut staged[place..];
-                    match row {
-                        Some((columns, row)) => isa.run(Stage {
-                            row,
-                            step: self.step[2],
-                            columns,
-                            kept,
-                            record,
-                            to,
-                        }),
-                        None => to.iter_mut().step_by(record).for_each(|half| *half = [0; LANES]),
-                    }
+        let (set_len, pitch) = (self.records() * record, self.extent[1]);
+        self.slide(held, first, |at, from| {
+            for (index, set) in sets.iter().enumerate() {
+                let to = &mut staged[index * set_len + at * record..][..pitch * record];
+                let x = xs[set.input];
+                let Some((columns, first)) = line(&x.dims, sample, set.block, from, self.step[2], pitch) else {
+                    to.fill([0; LANES]);
+                    continue;
+                };
+                to[..columns.start * record].fill([0; LANES]);
+                to[columns.end * record..].fill([0; LANES]);
+                let to = &mut to[columns.start * record..columns.end * record];
+                isa.run(Stage {
+                    first: &x.data[first..],
+                    block: x.dims.pitch()[0],
+                    blocks: set.blocks,
+                    step: self.step[2],
+                    to,
+                    record,
+                });
+                let kept = set.len() % LANES;
+                if kept > 0 {
+                    let last = to.iter_mut().skip(set.blocks - 1).step_by(record);
+                    last.for_each(|half| half[kept..].fill(0));
                 }
-            });
-        }
+            }
+        });
     }
+}
+
+/// Which planes of the input are staged, and where.
+#[derive(Default)]
+pub(super) struct Held {
+    /// By slot.
+    planes: Vec<Option<isize>>,
+    /// Slots of the planes that the present outputs read.
+    slots: Vec<usize>,
 }
 
 fn residue(offset: isize, step: usize) -> usize {
     offset.rem_euclid(step as isize) as usize
 }
 
-/// Of `columns` voxels of a block, `step` apart from (z, y, x) on, those inside the halo: which of them, and their memory
-/// from the first on.
-pub(super) fn line<E: Element>(
-    x: &Blocked<E>,
+/// Of `columns` voxels of a block, `step` apart from (z, y, x) on, those inside the halo: which of them, and where in
+/// memory the first lies.
+pub(super) fn line(
+    dims: &Dims,
     sample: usize,
     block: usize,
     [z, y, first]: [isize; 3],
     step: usize,
     columns: usize,
-) -> Option<(std::ops::Range<usize>, &[E])> {
-    let Dims { extent, halo, .. } = x.dims;
+) -> Option<(Range<usize>, usize)> {
+    let Dims { extent, halo, .. } = dims;
     let inside = |a: usize, at: isize| at >= -(halo[a] as isize) && at < (extent[a] + halo[a]) as isize;
     if !inside(0, z) || !inside(1, y) {
         return None;
@@ -220,23 +244,25 @@ pub(super) fn line<E: Element>(
     if begin >= end {
         return None;
     }
-    let [_, plane, row] = x.dims.pitch();
-    let origin = x.dims.at(sample, block, [0; 3]) as isize;
+    let [_, plane, row] = dims.pitch();
+    let origin = dims.at(sample, block, [0; 3]) as isize;
     let start = origin + z * plane as isize + y * row as isize + first + (begin * step) as isize;
-    let start = start as usize;
-    Some((begin..end, &x.data[start..=start + (end - begin - 1) * step]))
+    Some((begin..end, start as usize))
 }
 
-/// Copies one block of a row into its place in the records.
+/// Puts the blocks of a row's voxels side by side.
 struct Stage<'a, E> {
-    /// Voxels, `step` apart, of these columns; others are zero.
-    row: &'a [E],
+    /// From the first voxel of the first block on.
+    first: &'a [E],
+    /// Elements from one block to the next.
+    block: usize,
+    /// How many blocks there are; the rest of a record becomes zero.
+    blocks: usize,
+    /// Elements from one voxel to the next.
     step: usize,
-    columns: std::ops::Range<usize>,
-    /// Channels that mean something; others are zero.
-    kept: usize,
-    record: usize,
     to: &'a mut [[u16; LANES]],
+    /// Blocks of a record: 1, 2 or 4.
+    record: usize,
 }
 
 impl<E: Element> Kernel for Stage<'_, E> {
@@ -244,15 +270,40 @@ impl<E: Element> Kernel for Stage<'_, E> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let (before, rest) = self.to.split_at_mut((self.columns.start * self.record).min(self.to.len()));
-        before.iter_mut().step_by(self.record).for_each(|half| *half = [0; LANES]);
-        let mut places = rest.iter_mut().step_by(self.record);
-        for (from, to) in self.row.iter().step_by(self.step).zip(&mut places) {
-            *to = from.half::<V>().0;
-            if self.kept < LANES {
-                to[self.kept..].fill(0);
+        match (self.record, self.blocks, self.step) {
+            (1, 1, 1) => self.blocks::<V, 1, 1>(),
+            (2, 2, 1) => self.blocks::<V, 2, 1>(),
+            (4, 4, 1) => self.blocks::<V, 4, 1>(),
+            (1, ..) => self.blocks::<V, 1, 0>(),
+            (2, ..) => self.blocks::<V, 2, 0>(),
+            _ => self.blocks::<V, 4, 0>(),
+        }
+    }
+}
+
+impl<E: Element> Stage<'_, E> {
+    /// `STEP` is 0 for any step and any number of blocks.
+    #[inline(always)]
+    fn blocks<V: Vector, const RECORD: usize, const STEP: usize>(self) {
+        let (records, _) = self.to.as_chunks_mut::<RECORD>();
+        let count = records.len();
+        if STEP == 1 {
+            let rows: [&[E]; RECORD] = std::array::from_fn(|block| &self.first[block * self.block..][..count]);
+            for (voxel, to) in records.iter_mut().enumerate() {
+                for (to, row) in to.iter_mut().zip(rows) {
+                    *to = row[voxel].half::<V>().0;
+                }
+            }
+        } else {
+            for (voxel, to) in records.iter_mut().enumerate() {
+                for (block, to) in to.iter_mut().enumerate() {
+                    *to = if block < self.blocks {
+                        self.first[block * self.block + voxel * self.step].half::<V>().0
+                    } else {
+                        [0; LANES]
+                    };
+                }
             }
         }
-        places.for_each(|half| *half = [0; LANES]);
     }
 }
