@@ -65,8 +65,9 @@ impl Isa {
         }
     }
 
-    /// Whether this path multiplies tiles of bf16.
-    pub(crate) fn multiplies_tiles(self) -> bool {
+    /// Whether convolutions of values in bf16 multiply whole tiles of them on this path.
+    #[must_use]
+    pub fn multiplies_tiles(self) -> bool {
         matches!(self, Self::ScalarTiles | Self::Amx)
     }
 

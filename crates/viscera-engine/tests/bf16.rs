@@ -154,7 +154,9 @@ fn thread_counts_give_the_same_bits() {
     }
 }
 
-/// One bad voxel reaches exactly the outputs whose window holds it; large values do not overflow where f32 does not.
+/// One bad voxel reaches all outputs whose window holds it, and none that are far from it; large values do not overflow
+/// where f32 does not. In between, what a kernel computes together goes bad together: a tile of Winograd's, or the
+/// neighbours along x that read it with weights of zero.
 #[test]
 fn what_is_not_finite_stays_so() {
     let mut g = GraphBuilder::new("convolutions");
@@ -172,7 +174,19 @@ fn what_is_not_finite_stays_so() {
         };
         for (full, half) in full.iter().zip(&half) {
             let finite = |tensor: &Tensor| tensor.data().iter().map(|v| v.is_finite()).collect::<Vec<_>>();
-            assert_eq!(finite(full), finite(half));
+            let tiles = Isa::detect().multiplies_tiles();
+            assert!(tiles || finite(full) == finite(half), "other voxels are bad");
+            let [_, channels, depth, height, width] = full.shape();
+            let step = 8 / depth;
+            for (i, (full, half)) in finite(full).into_iter().zip(finite(half)).enumerate() {
+                let at = [i / (height * width) % depth, i / width % height, i % width].map(|at| at * step);
+                let distance = at.iter().zip([4, 4, 8]).map(|(a, b): (&usize, usize)| a.abs_diff(b)).max();
+                match distance {
+                    Some(0 | 1) => assert!(!full && !half, "lost at {at:?} of {channels} channels"),
+                    Some(0..6) => {}
+                    _ => assert!(full && half, "bad at {at:?}"),
+                }
+            }
             assert!(finite(half).contains(&true) && finite(half).contains(&false));
         }
     }
