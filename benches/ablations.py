@@ -102,6 +102,8 @@ ROBUST = {
 def runs(steps):
     """Name: recipe text, data (the cohort, or the labels of another run), score (classes, centre), start."""
     half = steps // 2
+    # Tumours take longer to learn than organs: with every one marked, 400 steps teach next to nothing.
+    long = 5 * half
     flat = stage()
     # Patches, half of them around a tumour: in whole volumes of this size so few voxels teach nothing.
     linear = '{ method = "torch", order = 1 }'
@@ -157,12 +159,12 @@ def runs(steps):
                 ).replace('profile = "standard"', 'profile = "standard", roi_margin_mm = { probability = 1.0, range = [5, 35] }'),
             )
         ),
-        "tumour": dict(text=recipe("tumour", tumour + training("tumour", steps=2 * steps, extra=HALF), "flare14"), cohort="lesions"),
-        "tumour-half": dict(text=recipe("tumour-half", tumour + training("tumour", steps=steps, extra=HALF), "flare14"), cohort="lesions"),
+        "tumour": dict(text=recipe("tumour", tumour + training("tumour", steps=2 * long, extra=HALF), "flare14"), cohort="lesions"),
+        "tumour-half": dict(text=recipe("tumour-half", tumour + training("tumour", steps=long, extra=HALF), "flare14"), cohort="lesions"),
         "mean-teacher": dict(
             text=recipe(
                 "mean-teacher",
-                tumour + training("tumour", steps=steps, extra=HALF + "supervision = { mean_teacher = { decay = 0.99 } }"),
+                tumour + training("tumour", steps=long, extra=HALF + "supervision = { mean_teacher = { decay = 0.99 } }"),
                 "flare14",
             ),
             cohort="lesions",

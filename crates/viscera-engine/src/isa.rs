@@ -79,6 +79,14 @@ impl Isa {
         }
     }
 
+    /// Floats in a register.
+    pub(crate) fn floats(self) -> usize {
+        match self {
+            Self::ScalarTiles | Self::Scalar | Self::Avx2 => 8,
+            Self::Avx512 | Self::Amx => 16,
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn best() -> Self {
         if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")) {

@@ -1,7 +1,8 @@
 //! How fast this processor multiplies and adds.
 
-use crate::Isa;
-use crate::layout::{LANES, Lane};
+use crate::kernels::amx;
+use crate::layout::Lane;
+use crate::{Isa, Precision};
 use crate::vector::{Kernel, Vector};
 use std::time::Instant;
 
@@ -9,21 +10,56 @@ use std::time::Instant;
 const CHAINS: usize = 12;
 const ROUNDS: usize = 1 << 21;
 
-/// Measures the rate of f32 multiply-adds in registers on all threads of the pool, with the path that [`Isa::detect`] chooses, in GFLOP/s (two per multiply-add); the
-/// best of five tries of a few milliseconds each.
+/// Measures the rate of multiply-adds in registers on all threads of the pool, in GFLOP/s (two per multiply-add), with the
+/// path that [`Isa::detect`] chooses: of f32, or of tiles of bf16 where the precision means that convolutions multiply
+/// these; the best of five tries of a few milliseconds each.
 #[must_use]
-pub fn peak_gflops() -> f64 {
+pub fn peak_gflops(precision: Precision) -> f64 {
     let isa = Isa::detect();
-    let threads = rayon::current_num_threads();
+    let run = |thread: usize| -> usize {
+        match isa {
+            Isa::Amx if precision.is_bf16() => return amx::peak(isa, ROUNDS / 64),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a path that is chosen only where the processor has AVX-512.
+            #[allow(unsafe_code)]
+            Isa::Amx | Isa::Avx512 => unsafe { wide::multiply(ROUNDS) },
+            _ => {
+                std::hint::black_box(isa.run(Multiply(thread)));
+            }
+        }
+        isa.floats() * CHAINS * ROUNDS
+    };
     let mut best = 0.0f64;
     for _ in 0..5 {
         let start = Instant::now();
-        let sums = rayon::broadcast(|thread| isa.run(Multiply(thread.index())));
-        let flops = (2 * LANES * CHAINS * ROUNDS * threads) as f64;
-        std::hint::black_box(sums);
-        best = best.max(flops / start.elapsed().as_secs_f64() / 1e9);
+        let products: usize = rayon::broadcast(|thread| run(thread.index())).iter().sum();
+        best = best.max(2e-9 * products as f64 / start.elapsed().as_secs_f64());
     }
     best
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use super::CHAINS;
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_set1_ps};
+
+    /// Multiplies and adds sixteen floats in each chain, so often.
+    ///
+    /// # Safety
+    /// On a processor with AVX-512.
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn multiply(rounds: usize) {
+        let factor = _mm512_set1_ps(std::hint::black_box(0.999_9));
+        let addend = _mm512_set1_ps(std::hint::black_box(1e-4));
+        let mut sums = [_mm512_set1_ps(1.0); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, factor, addend);
+            }
+        }
+        std::hint::black_box(sums);
+    }
 }
 
 struct Multiply(usize);

@@ -22,6 +22,7 @@ mod multiply;
 mod stage;
 
 pub(crate) use gradient::weight_gradient;
+pub(crate) use multiply::peak;
 
 use super::conv::{Shared, TapPass, Write, halo_needed};
 use super::moments::{AddRow, Moments, Partial};

@@ -121,6 +121,22 @@ impl Drop for Session {
     }
 }
 
+/// Multiplies four pairs of tiles, so often; gives the multiply-adds that this took. None without the instructions.
+pub(crate) fn peak(isa: Isa, rounds: usize) -> usize {
+    let session = Session::new(isa);
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if session.amx {
+        // SAFETY: the session has configured the tiles of this thread.
+        #[allow(unsafe_code)]
+        unsafe {
+            instructions::repeat(rounds);
+        }
+        return rounds * 4 * ROWS * ROW * ROWS;
+    }
+    let _ = (session, rounds);
+    0
+}
+
 fn widen(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
@@ -223,6 +239,24 @@ mod instructions {
     }
 
     /// # Safety
+    /// On a thread that has called [`configure`].
+    pub(super) unsafe fn repeat(rounds: usize) {
+        // SAFETY: touches tiles alone.
+        unsafe {
+            zero!("tmm4");
+            zero!("tmm5");
+            zero!("tmm6");
+            zero!("tmm7");
+            for _ in 0..rounds {
+                add!("tmm0", "tmm4", "tmm6");
+                add!("tmm1", "tmm4", "tmm7");
+                add!("tmm2", "tmm5", "tmm6");
+                add!("tmm3", "tmm5", "tmm7");
+            }
+        }
+    }
+
+    /// # Safety
     /// On a thread that has called [`configure`]; what [`super::Session::multiply`] asserts.
     pub(super) unsafe fn multiply(product: Product<'_>) {
         // SAFETY: passed on from the caller.
@@ -290,6 +324,7 @@ mod tests {
     use crate::vector::round;
 
     /// The instructions against the plain loop, where this processor has them.
+    #[allow(clippy::print_stderr, reason = "says what was not tested")]
     #[test]
     fn tiles_agree_with_the_plain_loop() {
         let isa = Isa::detect();

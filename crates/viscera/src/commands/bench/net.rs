@@ -64,8 +64,8 @@ pub(super) fn run(args: &BenchNetArgs, printer: &Printer) -> anyhow::Result<()> 
     let gflop = 2e-9 * macs * if args.train { 3.0 } else { 1.0 };
     let channels = graph.shapes(input)?.nodes.first().map_or(1, |node| node.0);
     let tensor = image([args.batch, channels, input[0], input[1], input[2]])?;
-    let peak = peak_gflops();
     let precision: Precision = args.precision.into();
+    let peak = peak_gflops(precision);
     let mut runner = Runner::new(args, &graph, weights, precision)?;
     let threads = rayon::current_num_threads();
     let need = MemoryNeed::with_precision(&graph, args.batch, input, threads, precision)?;
@@ -161,7 +161,7 @@ impl Runner {
     }
 
     fn path(&self) -> String {
-        let isa = format!("{:?}", Isa::detect()).to_lowercase();
+        let isa = Isa::detect().name().to_owned();
         match self {
             Self::Engine(_) => isa,
             #[cfg(feature = "train")]

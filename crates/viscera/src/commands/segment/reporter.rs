@@ -6,7 +6,7 @@ use crate::exit;
 use crate::printer::{Printer, Side};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use viscera_engine::peak_gflops;
+use viscera_engine::{Precision, peak_gflops};
 use viscera_pipeline::batch::{Batch, Event, Summary};
 use viscera_pipeline::{Manifest, Organ};
 
@@ -104,7 +104,7 @@ impl<'a> Reporter<'a> {
             return Ok(reporter);
         }
         let cost = Cost {
-            seconds: forecast.total.seconds(peak_gflops(), rayon::current_num_threads()),
+            seconds: forecast.total.seconds(peak_gflops(Precision::F32), rayon::current_num_threads()),
             memory_bytes: forecast.memory,
             gmac: forecast.total.macs as f64 / 1e9,
             overlap: forecast.overlap,
