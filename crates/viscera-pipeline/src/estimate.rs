@@ -3,7 +3,7 @@
 use crate::grid::Grid;
 use crate::prepare::network_error;
 use crate::recipe::{Method, Resample, Stage};
-use crate::window::positions;
+use crate::window::{SHRINKS, positions};
 use crate::{PipelineError, Segmenter};
 use viscera_engine::{MemoryNeed, Precision};
 use viscera_image::{AxisMap, Geometry};
@@ -32,9 +32,12 @@ pub struct Estimate {
     pub memory: u64,
     /// Bytes of the scan before and after: while it waits, and while its label map is written.
     pub waiting: u64,
+    /// By how many eighths the patches of sliding windows are shorter than the recipe has them, to save memory.
+    pub shrunk: u8,
 }
 
-/// What one scan costs on so many threads.
+/// What one scan costs on so many threads; where more than `limit` bytes, with patches that are made smaller until it is
+/// no more, or as small as they can be.
 ///
 /// Memory is an upper bound as far as it is known: each region is taken to be the whole scan. Intensities that are stored
 /// in 16 bits but need more once they are scaled take twice the room that is counted.
@@ -42,11 +45,39 @@ pub struct Estimate {
 /// # Errors
 /// [`PipelineError::Network`] for a network that cannot run on its input; [`PipelineError::Image`] for a grid that cannot
 /// be.
-pub fn estimate(segmenter: &Segmenter, scan: &ImageFacts, threads: usize) -> Result<Estimate, PipelineError> {
+pub fn estimate(
+    segmenter: &Segmenter,
+    scan: &ImageFacts,
+    threads: usize,
+    limit: Option<u64>,
+) -> Result<Estimate, PipelineError> {
+    let whole = with_patches(segmenter, scan, threads, 0)?;
+    let Some(limit) = limit.filter(|limit| whole.memory > *limit) else {
+        return Ok(whole);
+    };
+    let mut least = whole;
+    for eighths in 1..=SHRINKS {
+        // A network that cannot run on such a patch may run on the next.
+        match with_patches(segmenter, scan, threads, eighths) {
+            Ok(estimate) if estimate.memory <= limit => return Ok(estimate),
+            Ok(estimate) if estimate.memory < least.memory => least = estimate,
+            _ => {}
+        }
+    }
+    Ok(least)
+}
+
+fn with_patches(
+    segmenter: &Segmenter,
+    scan: &ImageFacts,
+    threads: usize,
+    shrunk: u8,
+) -> Result<Estimate, PipelineError> {
     let voxels = scan.geometry.len() as u64;
     let (mut macs, mut kept, mut passing) = (0u64, 0u64, 0u64);
     let mut turned = 0;
     for (stage, network) in segmenter.stages().zip(segmenter.model().networks()) {
+        let stage = &stage.with_patches(shrunk);
         let map = stage.frame(&scan.geometry)?;
         if map != AxisMap::IDENTITY {
             turned = scan.bytes;
@@ -68,6 +99,7 @@ pub fn estimate(segmenter: &Segmenter, scan: &ImageFacts, threads: usize) -> Res
             .into_iter()
             .fold(0, u64::saturating_add),
         waiting: scan.bytes + voxels,
+        shrunk,
     })
 }
 
@@ -193,7 +225,7 @@ mod tests {
             .counts(PATCH)
             .unwrap()
             .macs;
-        let macs = |segmenter: &Segmenter, shape, spacing| estimate(segmenter, &facts(shape, spacing), 2).unwrap().macs;
+        let macs = |segmenter: &Segmenter, shape, spacing| estimate(segmenter, &facts(shape, spacing), 2, None).unwrap().macs;
         // Smaller than a patch; then 32 × 48 × 64 voxels at 2 mm, with patches half over each other: 3 per axis.
         assert_eq!(macs(&segmenter, [5, 6, 7], 2.0), once);
         assert_eq!(macs(&segmenter, [32, 48, 64], 2.0), 27 * once);
@@ -210,7 +242,7 @@ mod tests {
     fn memory_grows_with_the_scan_and_with_what_turns_it() {
         let segmenter = sliding(&SegmentOptions::default());
         let small = facts([50, 100, 100], 2.0);
-        let need = |facts: &ImageFacts, threads| estimate(&segmenter, facts, threads).unwrap();
+        let need = |facts: &ImageFacts, threads| estimate(&segmenter, facts, threads, None).unwrap();
         let mut turned = small.clone();
         turned.geometry.direction[2] = [-1.0, 0.0, 0.0];
         assert_eq!(need(&turned, 1).memory - need(&small, 1).memory, small.bytes);
@@ -222,5 +254,18 @@ mod tests {
         assert!(need(&small, 8).memory > need(&small, 1).memory);
         let quick = need(&small, 2);
         assert!(quick.seconds(100.0, 2) > quick.seconds(200.0, 2) && quick.seconds(1e9, 2) > 0.0);
+    }
+
+    #[test]
+    fn patches_shrink_until_it_fits_and_no_further() {
+        let segmenter = sliding(&SegmentOptions::default());
+        let scan = facts([50, 100, 100], 2.0);
+        let least = |limit| estimate(&segmenter, &scan, 2, limit).unwrap();
+        let whole = least(None);
+        assert_eq!(least(Some(whole.memory)), whole);
+        let smaller = least(Some(whole.memory - 1));
+        assert!(smaller.shrunk > 0 && smaller.memory < whole.memory && smaller.macs > whole.macs / 8);
+        let smallest = least(Some(1));
+        assert!(smallest.shrunk >= smaller.shrunk && smallest.memory <= smaller.memory);
     }
 }

@@ -128,6 +128,8 @@ pub(crate) struct Scan {
     pub(crate) image: ReadImage,
     /// Seconds that reading took.
     pub(crate) seconds: f64,
+    /// By how many eighths patches are to be shorter.
+    pub(crate) shrunk: u8,
 }
 
 /// Segments one file and writes what the options say into a folder, and the manifest `CASE.json`.
@@ -166,6 +168,7 @@ pub(crate) fn read_case(
         source,
         image,
         seconds: begin.elapsed().as_secs_f64(),
+        shrunk: 0,
     })
 }
 

@@ -16,6 +16,7 @@ use crate::statistics::{Organ, measure};
 use crate::{Model, PipelineError, Warning, Warnings, Watch, not_hounsfield};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use viscera_engine::{Engine, MemoryNeed, Precision};
@@ -72,7 +73,7 @@ pub struct Segmenter {
 }
 
 /// A stage with its networks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Ready {
     stage: Stage,
     classes: LabelTable,
@@ -240,13 +241,18 @@ impl Segmenter {
     /// # Errors
     /// As [`Self::segment_volume`].
     pub fn segment(&self, scan: &ReadImage) -> Result<Segmentation, PipelineError> {
+        self.segment_shrunk(scan, 0)
+    }
+
+    /// The same with patches of sliding windows that are shorter by so many eighths ([`crate::Estimate::shrunk`]).
+    pub(crate) fn segment_shrunk(&self, scan: &ReadImage, shrunk: u8) -> Result<Segmentation, PipelineError> {
         let mut warnings = Warnings::default();
         scan.warnings
             .iter()
             .for_each(|w| warnings.push(Warning::Source(w.clone())));
         match &scan.image {
-            Image::I16(volume) => self.segment_volume(volume, warnings),
-            Image::F32(volume) => self.segment_volume(volume, warnings),
+            Image::I16(volume) => self.run(volume, warnings, shrunk),
+            Image::F32(volume) => self.run(volume, warnings, shrunk),
         }
     }
 
@@ -258,7 +264,16 @@ impl Segmenter {
     pub fn segment_volume<T: Intensity>(
         &self,
         scan: &Volume<T>,
+        warnings: Warnings,
+    ) -> Result<Segmentation, PipelineError> {
+        self.run(scan, warnings, 0)
+    }
+
+    fn run<T: Intensity>(
+        &self,
+        scan: &Volume<T>,
         mut warnings: Warnings,
+        shrunk: u8,
     ) -> Result<Segmentation, PipelineError> {
         let mut clock = Clock::new(&self.watch);
         let Some(first) = self.stages.first() else {
@@ -281,8 +296,10 @@ impl Segmenter {
         let mut confidence: BTreeMap<u8, Confidence> = BTreeMap::new();
         let mut gathered = Gathered::new(&grid);
         let mut merged: Option<(LabelMap, RoiReport)> = None;
-        for ready in &self.stages {
-            let (stage, id) = (&ready.stage, &ready.stage.id);
+        let stages = self.stages.iter().map(|ready| ready.with_patches(shrunk, &mut warnings));
+        let stages: Vec<_> = stages.collect();
+        for ready in &stages {
+            let (stage, id) = (&ready.stage, ready.stage.id.as_str());
             // A recipe whose stages refer to earlier ones only is the only one that can be made.
             let from = stage
                 .roi
@@ -404,6 +421,21 @@ struct Found {
 }
 
 impl Ready {
+    /// The same with smaller patches, and a word about them.
+    fn with_patches(&self, eighths: u8, warnings: &mut Warnings) -> Cow<'_, Self> {
+        let stage = self.stage.with_patches(eighths);
+        match (&self.stage.inference.window, &stage.inference.window) {
+            (Some(whole), Some(smaller)) if whole.patch != smaller.patch => {
+                warnings.push(Warning::SmallerPatches {
+                    stage: stage.id.clone(),
+                    patches: [whole.patch, smaller.patch],
+                });
+                Cow::Owned(Self { stage, ..self.clone() })
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
     /// Runs the networks. Their engines live no longer, since the next stage's need the memory; to make them costs little
     /// beside running them.
     fn predict(&self, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {

@@ -27,6 +27,13 @@ pub enum Warning {
         /// The stage's id.
         stage: String,
     },
+    /// Patches of a sliding window were made smaller, to save memory.
+    SmallerPatches {
+        /// The stage's id.
+        stage: String,
+        /// Voxels `[z, y, x]` as the recipe has them, and as they were.
+        patches: [[usize; 3]; 2],
+    },
     /// No organ was found.
     NothingFound,
     /// Organs that everybody has were not found although their neighbours were.
@@ -115,6 +122,7 @@ impl Warning {
                 Direction::HeadFeet => "upside-down",
             },
             Self::NothingLocalised { .. } => "nothing-localised",
+            Self::SmallerPatches { .. } => "smaller-patches",
             Self::NothingFound => "nothing-found",
             Self::Missing { .. } => "missing-organ",
             Self::TouchesBorder { .. } => "touches-border",
@@ -134,7 +142,7 @@ impl Warning {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Source(_) => Severity::Note,
+            Self::Source(_) | Self::SmallerPatches { .. } => Severity::Note,
             Self::NotHounsfield { .. } | Self::Flipped { .. } | Self::NothingFound | Self::WrongOrder { .. } => {
                 Severity::Error
             }
@@ -174,6 +182,7 @@ impl Warning {
             | Self::NotHounsfield { .. }
             | Self::Flipped { .. }
             | Self::NothingLocalised { .. }
+            | Self::SmallerPatches { .. }
             | Self::NothingFound => Vec::new(),
         }
     }
@@ -202,6 +211,14 @@ impl fmt::Display for Warning {
                 f,
                 "stage \"{stage}\" found no organ; the next stage looked at the whole scan, coarsely: \
                  is the abdomen in view?"
+            ),
+            Self::SmallerPatches {
+                stage,
+                patches: [[z, y, x], [nz, ny, nx]],
+            } => write!(
+                f,
+                "to save memory, stage \"{stage}\" looked at patches of {nz}×{ny}×{nx} voxels in place of {z}×{y}×{x}: \
+                 the masks are not quite those of a run with more memory"
             ),
             Self::NothingFound => write!(f, "no organ was found: is this a CT of the abdomen?"),
             Self::Missing { organs } => about(f, "not found although their neighbours were", organs),

@@ -5,6 +5,19 @@ use crate::recipe::PatchWeights;
 /// Standard deviation of the Gaussian, in patches.
 const SIGMA: f64 = 1.0 / 8.0;
 
+/// How often patches can be made smaller: down to half their length.
+pub(crate) const SHRINKS: u8 = 4;
+
+/// A patch that is smaller by so many eighths along each axis, as far as halvings of the network allow (five, or as many
+/// as the patch itself allows).
+pub(crate) fn shrunk(patch: [usize; 3], eighths: u8) -> [usize; 3] {
+    patch.map(|length| {
+        let unit = 1 << length.trailing_zeros().min(5);
+        let wanted = length * (8 - usize::from(eighths.min(SHRINKS))) / 8;
+        wanted.div_ceil(unit).max(1) * unit
+    })
+}
+
 /// First voxels of the patches along one axis: as few as keep neighbours at most `step` patches apart, evenly spread,
 /// rounded to even on ties as in Python. `n` is at least the patch.
 pub(crate) fn positions(n: usize, patch: usize, step: f64) -> Vec<usize> {

@@ -314,6 +314,55 @@ fn too_little_memory_is_said_before_anything_is_read() {
     assert!(!set.path("out").exists());
 }
 
+/// Patches shrink before a scan is refused; the manifest says so, and what comes out does not depend on threads.
+#[test]
+fn where_memory_is_short_patches_shrink() {
+    let set = Set::new(1);
+    let recipe = r#"
+        [recipe]
+        name = "slide"
+        labels = "flare13"
+        modality = "ct"
+        [[stage]]
+        id = "organs"
+        role = "segment"
+        resample = { spacing_mm = [6, 6, 6], image = { method = "torch", order = 1 }, logits = { method = "torch", order = 1 } }
+        normalise = { channels = [{ scheme = "fixed", window = [-150, 250], mean = 50, std = 80 }] }
+        network = { arch = "plain_unet", features = [16, 24], kernels = [[3, 3, 3], [3, 3, 3]], strides = [[1, 1, 1], [2, 2, 2]], depths = [1, 1], decoder_depths = [1], conv_bias = true, norm_eps = 1e-5, norm_affine = true, slope = 0.01, dropout = 0.0, deep_supervision = false }
+        inference = { mode = "sliding_window", activation = "softmax", window = { patch = [48, 64, 64], step = 0.5, weights = "gaussian" } }
+    "#;
+    std::fs::write(set.path("slide.toml"), recipe).unwrap();
+    let model = set.path("slide.safetensors");
+    let made = output(viscera().args(["model", "init"]).arg(set.path("slide.toml")).arg("-o").arg(&model));
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let run = |out: &str, more: &[&str]| {
+        let mut command = viscera();
+        command.arg("segment").arg(set.images()).arg("-o").arg(set.path(out)).arg("--model").arg(&model);
+        output(command.args(["--progress", "json"]).args(more))
+    };
+    let whole = run("whole", &[]);
+    assert_eq!(code(&whole), 0, "{}", stderr(&whole));
+    let first: Value = serde_json::from_str(stderr(&whole).lines().next().unwrap()).unwrap();
+    let need = first["estimate"]["memory_bytes"].as_u64().unwrap();
+    let limit = format!("{}K", need / 1024 - 1024);
+    let tight = run("tight", &["--max-memory", &limit, "--threads", "1"]);
+    assert_eq!(code(&tight), 0, "{}", stderr(&tight));
+    let again = run("again", &["--max-memory", &limit, "--threads", "2"]);
+    assert_eq!(code(&again), 0, "{}", stderr(&again));
+    let manifest = |out: &str| std::fs::read_to_string(set.path(out).join("phantom_5_0000.json")).unwrap();
+    let labels = |out: &str| std::fs::read(set.path(out).join("phantom_5_0000.nii.gz")).unwrap();
+    assert!(!manifest("whole").contains("smaller-patches"));
+    assert!(
+        manifest("tight").contains("smaller-patches") && manifest("tight").contains("in place of 48×64×64"),
+        "{}",
+        manifest("tight")
+    );
+    assert_eq!(labels("tight"), labels("again"));
+    // What cannot be made to fit is refused, with the least that would do.
+    let refused = run("refused", &["--max-memory", "30M"]);
+    assert_eq!(code(&refused), 4);
+}
+
 /// Looks at a folder while programs write there: whatever has a final name must be whole.
 struct Watcher {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,

@@ -108,7 +108,7 @@ impl Batch {
                 finished.push(found);
                 continue;
             }
-            let facts = scan.facts.and_then(|(_, facts)| estimate(&segmenter, &facts, threads));
+            let facts = scan.facts.and_then(|(_, facts)| estimate(&segmenter, &facts, threads, options.max_memory));
             queue.push(Queued {
                 estimate: facts.and_then(|estimate| within(estimate, options.max_memory, &scan.case)),
                 case: scan.case,
@@ -202,6 +202,7 @@ mod tests {
             voxels: 2,
             memory,
             waiting,
+            shrunk: 0,
         };
         let case = InputCase {
             name: "a".to_owned(),

@@ -65,14 +65,15 @@ struct Computed {
 
 impl Shared {
     fn read(&self, queued: Queued) -> Result<Scan, PipelineError> {
-        queued.estimate?;
-        read_case(&self.segmenter, &queued.case, &self.options.out, &self.options.job)
+        let shrunk = queued.estimate?.shrunk;
+        let scan = read_case(&self.segmenter, &queued.case, &self.options.out, &self.options.job)?;
+        Ok(Scan { shrunk, ..scan })
     }
 
     fn compute(&self, index: usize, scan: Result<Scan, PipelineError>) -> Option<Computed> {
         self.tell(Message::Began(index));
         let begin = Instant::now();
-        let result = scan.and_then(|scan| Ok((self.segmenter.segment(&scan.image)?, scan)));
+        let result = scan.and_then(|scan| Ok((self.segmenter.segment_shrunk(&scan.image, scan.shrunk)?, scan)));
         match result {
             Ok((result, scan)) => Some(Computed {
                 index,

@@ -1,6 +1,7 @@
 //! One stage of a recipe: what its network sees, what it is, how its answer is read.
 
 use super::{Inference, NetworkSpec, Normalise, PostRule, Resample, StageClasses};
+use crate::window::shrunk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,17 @@ pub struct Stage {
     /// Rules that clean its label map, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub postprocess: Vec<PostRule>,
+}
+
+impl Stage {
+    /// The same with the patch of its sliding window, if it has one, shorter by so many eighths.
+    pub(crate) fn with_patches(&self, eighths: u8) -> Self {
+        let mut stage = self.clone();
+        if let Some(window) = &mut stage.inference.window {
+            window.patch = shrunk(window.patch, eighths);
+        }
+        stage
+    }
 }
 
 /// What a stage's answer is for.
