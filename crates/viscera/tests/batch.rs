@@ -342,7 +342,7 @@ fn where_memory_is_short_patches_shrink() {
     };
     let whole = run("whole", &[]);
     assert_eq!(code(&whole), 0, "{}", stderr(&whole));
-    let first: Value = serde_json::from_str(stderr(&whole).lines().next().unwrap()).unwrap();
+    let first: Value = serde_json::from_slice(whole.stdout.split(|b| *b == b'\n').next().unwrap()).unwrap();
     let need = first["estimate"]["memory_bytes"].as_u64().unwrap();
     let limit = format!("{}K", need / 1024 - 1024);
     let tight = run("tight", &["--max-memory", &limit, "--threads", "1"]);
