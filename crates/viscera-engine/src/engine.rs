@@ -289,9 +289,10 @@ impl Engine {
             .collect()
     }
 
-    /// Whether convolutions between so many channels multiply tiles of bf16.
-    fn in_tiles(&self, groups: usize, ins: usize, outs: usize) -> bool {
-        self.bf16 && groups == 1 && amx::suits(self.isa, ins, outs)
+    /// Whether convolutions with so many groups multiply tiles of bf16. With few channels most of a tile is empty, and it
+    /// is still the faster way.
+    fn in_tiles(&self, groups: usize) -> bool {
+        self.bf16 && groups == 1 && self.isa.multiplies_tiles()
     }
 
     /// Runs a transposed convolution forward.
@@ -306,7 +307,7 @@ impl Engine {
     ) {
         let passes = Window::disjoint(kernel).scatter(y.dims.extent);
         let (ins, outs) = (x.dims.channels, y.dims.channels);
-        if self.in_tiles(1, ins, outs) {
+        if self.in_tiles(1) {
             let packed = weights.tiles.get_or_init(|| {
                 let weight = self.weight(weight);
                 let taps: usize = kernel.iter().product();
@@ -333,7 +334,7 @@ impl Engine {
     ) -> Vec<Partial> {
         let pass = window(conv).gather(y.dims.extent);
         let ins: usize = xs.iter().map(|x| x.dims.channels).sum();
-        if self.in_tiles(conv.groups, ins, conv.out_channels) {
+        if self.in_tiles(conv.groups) {
             let passes = [pass];
             let packed = weights.tiles.get_or_init(|| {
                 let weight = self.weight(conv.weight);

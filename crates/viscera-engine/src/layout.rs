@@ -314,14 +314,19 @@ impl<E: Element> BufferPool<Vec<E>> {
     /// A buffer for a value. Its contents are arbitrary where it was used before: write all rows through
     /// [`Blocked::fill_rows`], or call [`Blocked::clear_halo`] before a kernel writes the voxels.
     pub(crate) fn take(&mut self, dims: Dims) -> Blocked<E> {
-        let mut data = match self.find(dims.lanes()) {
+        use rayon::prelude::*;
+        let lanes = dims.lanes();
+        let mut data = match self.find(lanes) {
             Found::Fits(data) => data,
             Found::None(small) => {
                 drop(small);
-                Vec::new()
+                Vec::with_capacity(lanes)
             }
         };
-        data.resize(dims.lanes(), E::ZERO);
+        data.truncate(lanes);
+        // What the system gives is mapped page by page as it is first written, which takes longer than the writing: on all
+        // threads.
+        data.par_extend(rayon::iter::repeat_n(E::ZERO, lanes - data.len()));
         Blocked { dims, data }
     }
 

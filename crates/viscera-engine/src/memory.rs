@@ -123,7 +123,7 @@ fn convolution(plan: &Plan, step: &Step, bf16: bool) -> (usize, usize) {
         Kind::Conv(conv) => {
             x.channels = step.inputs.iter().map(|&id| plan.dims(id).channels).sum();
             let pass = window(conv).gather(y.extent);
-            if bf16 && conv.groups == 1 && amx::suits(Isa::detect(), x.channels, y.channels) {
+            if bf16 && conv.groups == 1 && Isa::detect().multiplies_tiles() {
                 let channels: Vec<usize> = step.inputs.iter().map(|&id| plan.dims(id).channels).collect();
                 let passes = [pass];
                 return (
@@ -144,7 +144,7 @@ fn convolution(plan: &Plan, step: &Step, bf16: bool) -> (usize, usize) {
         }
         Kind::ConvTranspose { kernel, .. } => {
             let passes = Window::disjoint(*kernel).scatter(y.extent);
-            if bf16 && amx::suits(Isa::detect(), x.channels, y.channels) {
+            if bf16 && Isa::detect().multiplies_tiles() {
                 let channels = [x.channels];
                 return (
                     TileWeights::bytes(&passes, y.channels, &channels),

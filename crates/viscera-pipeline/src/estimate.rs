@@ -138,8 +138,8 @@ fn work(
         (Some(_), Resample::Spacing(_)) => REGION_SHARE,
         _ => 1.0,
     };
-    // Input and output of a run, once more as mirrored or summed; a single run over the whole volume hands on slabs.
-    let single = stage.inference.window.is_none() && mirrors * folds == 1;
+    // Input and output of a run, once more as mirrored or summed; a single run hands on slabs.
+    let single = mirrors * folds == 1;
     let mut passing = values(size, 1 + if single { 0 } else { 2 * channels });
     passing = passing.saturating_add((need.values + need.scratch) as u64);
     let macs = match stage.inference.window {

@@ -118,22 +118,34 @@ impl<'a, N: Infer> Predictor<'a, N> {
 
     /// One run over the whole volume; its output comes in slabs and never exists as a whole.
     fn stream(&self, network: &N, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
-        let [_, _, nz, ny, nx] = input.shape();
         let floor = self.floor();
-        let mut next = 0;
-        let mut each = |start: usize, mut logits: Tensor| -> Result<(), Failed> {
+        self.slabs(network, input, &mut |start, mut logits| {
             let [slices, y, x] = logits.spatial();
-            if [y, x] != [ny, nx] {
-                return Err(self.off_grid(input).into());
-            }
-            self.finish(&mut logits);
             if floor > 0.0 {
                 logits.data_mut().par_iter_mut().for_each(|p| *p = raised(*p, floor));
             }
-            next = start + slices;
             let slab = Slab::new(logits.data(), slices, slices, [y, x], start);
-            read(&slab.ok_or_else(|| self.off_grid(input))?)?;
-            Ok(())
+            read(&slab.ok_or_else(|| self.off_grid(input))?)
+        })
+    }
+
+    /// Runs a network once and hands what is to be averaged on in slabs, each with the place of its first slice.
+    fn slabs(
+        &self,
+        network: &N,
+        input: &Tensor,
+        take: &mut dyn FnMut(usize, Tensor) -> Result<(), PipelineError>,
+    ) -> Result<(), PipelineError> {
+        let [_, _, nz, ny, nx] = input.shape();
+        let mut next = 0;
+        let mut each = |start: usize, mut logits: Tensor| -> Result<(), Failed> {
+            let [slices, y, x] = logits.spatial();
+            if [y, x] != [ny, nx] || start + slices > nz {
+                return Err(self.off_grid(input).into());
+            }
+            self.finish(&mut logits);
+            next = start + slices;
+            Ok(take(start, logits)?)
         };
         network
             .run_in_slabs(input, SLAB, &mut each)
@@ -222,13 +234,22 @@ impl<'a, N: Infer> Predictor<'a, N> {
 
         let plane = ny * nx;
         let mut sums: Vec<f32> = Vec::new();
+        let once = mirrors(&self.stage.inference.mirror).len() == 1;
         for (row, &z0) in starts[0].iter().enumerate() {
             for &y0 in &starts[1] {
                 for &x0 in &starts[2] {
-                    let output = self.patch(&cut(input, [z0, y0, x0], patch))?;
-                    let channels = output.shape()[1];
-                    sums.resize(channels * patch[0] * plane, 0.0);
-                    accumulate(&mut sums, [ny, nx], &output, [y0, x0], &weights);
+                    let mut take = |slice: usize, output: Tensor| {
+                        let channels = output.shape()[1];
+                        sums.resize(channels * patch[0] * plane, 0.0);
+                        accumulate(&mut sums, [patch[0], ny, nx], &output, [slice, y0, x0], &weights);
+                        Ok(())
+                    };
+                    let part = cut(input, [z0, y0, x0], patch);
+                    match self.networks {
+                        // The whole output need not exist.
+                        [network] if once => self.slabs(network, &part, &mut take)?,
+                        _ => take(0, self.patch(&part)?)?,
+                    }
                 }
             }
             let next = starts[0].get(row + 1).copied().unwrap_or(nz);
@@ -392,12 +413,22 @@ fn cut(tensor: &Tensor, start: [usize; 3], patch: [usize; 3]) -> Tensor {
     out
 }
 
-/// Adds a weighted patch to sums of the patch's height and the volume's plane.
-fn accumulate(sums: &mut [f32], [ny, nx]: [usize; 2], output: &Tensor, [y0, x0]: [usize; 2], weights: &[Vec<f32>; 3]) {
-    let [pz, py, px] = output.spatial();
-    let planes = sums.par_chunks_mut(ny * nx).zip(output.data().par_chunks(py * px));
-    planes.enumerate().for_each(|(plane, (sums, values))| {
-        let z = plane % pz;
+/// Adds slices of a weighted patch to sums of the patch's height and the volume's plane; (z, y, x) is the first voxel's
+/// place in them.
+fn accumulate(
+    sums: &mut [f32],
+    [pz, ny, nx]: [usize; 3],
+    output: &Tensor,
+    [z0, y0, x0]: [usize; 3],
+    weights: &[Vec<f32>; 3],
+) {
+    let [slices, py, px] = output.spatial();
+    sums.par_chunks_mut(ny * nx).enumerate().for_each(|(plane, sums)| {
+        let (channel, z) = (plane / pz, plane % pz);
+        if !(z0..z0 + slices).contains(&z) {
+            return;
+        }
+        let values = &output.data()[(channel * slices + z - z0) * py * px..][..py * px];
         for (y, values) in values.chunks_exact(px).enumerate() {
             let weight = weights[0][z] * weights[1][y];
             let row = &mut sums[(y0 + y) * nx + x0..][..px];

@@ -83,7 +83,7 @@ impl Engine {
     fn convolve_back(&self, conv: &Conv, [ins, first]: [usize; 2], write: Write<'_>, dy: &Blocked, dx: &mut Blocked) {
         let passes = window(conv).scatter(dx.dims.extent);
         let range = first..first + dx.dims.channels;
-        if self.in_tiles(conv.groups, conv.out_channels, range.len()) {
+        if self.in_tiles(conv.groups) {
             let weight = self.weight(conv.weight);
             let taps: usize = conv.kernel.iter().product();
             let at = |i: usize, o: usize, tap: usize| weight((o * ins + first + i) * taps + tap);
@@ -134,7 +134,7 @@ impl Engine {
                     let add = |target: &mut [f32], o: usize, i: usize, tap: usize, v: f32| {
                         target[(o * groups.ins + (channel + i) % groups.ins) * taps + tap] += v;
                     };
-                    if self.in_tiles(conv.groups, count, conv.out_channels) {
+                    if self.in_tiles(conv.groups) {
                         let Some(x) = self.stored(tape, input, pool) else {
                             continue;
                         };
@@ -175,7 +175,7 @@ impl Engine {
                     let pass = Window::disjoint(*kernel).gather(x.dims.extent);
                     let target = &mut parameters[weight.0];
                     let add = |i: usize, o: usize, tap: usize, v: f32| target[(i * outs + o) * taps + tap] += v;
-                    let tiles = self.in_tiles(1, outs, ins);
+                    let tiles = self.in_tiles(1);
                     if tiles {
                         amx::weight_gradient(self.isa, &pass, &dy, &x, add);
                     } else {

@@ -41,11 +41,6 @@ const OUT_BLOCKS: usize = 4;
 /// Bytes that a strip of rows may stage: a part of a second-level cache.
 const STAGED_BYTES: usize = 1 << 19;
 
-/// Whether a convolution without groups suits products of tiles: with fewer channels most of a tile is empty.
-pub(crate) fn suits(isa: Isa, in_channels: usize, out_channels: usize) -> bool {
-    isa.multiplies_tiles() && in_channels >= LANES && out_channels >= LANES
-}
-
 /// Weights of passes over the same inputs, in the order in which products read them.
 #[derive(Debug)]
 pub(crate) struct TileWeights {

@@ -274,6 +274,9 @@ impl<E: Element> Kernel for Stage<'_, E> {
             (1, 1, 1) => self.blocks::<V, 1, 1>(),
             (2, 2, 1) => self.blocks::<V, 2, 1>(),
             (4, 4, 1) => self.blocks::<V, 4, 1>(),
+            (1, 1, 2) => self.blocks::<V, 1, 2>(),
+            (2, 2, 2) => self.blocks::<V, 2, 2>(),
+            (4, 4, 2) => self.blocks::<V, 4, 2>(),
             (1, ..) => self.blocks::<V, 1, 0>(),
             (2, ..) => self.blocks::<V, 2, 0>(),
             _ => self.blocks::<V, 4, 0>(),
@@ -287,11 +290,21 @@ impl<E: Element> Stage<'_, E> {
     fn blocks<V: Vector, const RECORD: usize, const STEP: usize>(self) {
         let (records, _) = self.to.as_chunks_mut::<RECORD>();
         let count = records.len();
-        if STEP == 1 {
-            let rows: [&[E]; RECORD] = std::array::from_fn(|block| &self.first[block * self.block..][..count]);
-            for (voxel, to) in records.iter_mut().enumerate() {
+        if STEP > 0 {
+            // The last voxel has nobody behind it.
+            let whole = count.saturating_sub(1);
+            let rows: [&[[E; STEP]]; RECORD] = std::array::from_fn(|block| {
+                let row = &self.first[block * self.block..][..whole * STEP + usize::from(count > 0)];
+                row.as_chunks().0
+            });
+            for (voxel, to) in records[..whole].iter_mut().enumerate() {
                 for (to, row) in to.iter_mut().zip(rows) {
-                    *to = row[voxel].half::<V>().0;
+                    *to = row[voxel][0].half::<V>().0;
+                }
+            }
+            if let Some(to) = records.last_mut() {
+                for (block, to) in to.iter_mut().enumerate() {
+                    *to = self.first[block * self.block + whole * STEP].half::<V>().0;
                 }
             }
         } else {
