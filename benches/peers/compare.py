@@ -60,7 +60,7 @@ def main():
         for _ in range(args.rounds):
             for name, size, train in rows:
                 ours = [str(viscera), "--json", "--threads", args.threads, "bench", "net", name, "--runs", args.runs]
-                ours += ["--input", size.replace("x", ","), *(["--train"] if train else ["--precision", args.precision])]
+                ours += ["--input", size.replace("x", ","), "--precision", args.precision, *(["--train"] if train else [])]
                 found = measure(ours)
                 if found:
                     seconds, peak = found["seconds"], found["process_peak_mib"]

@@ -58,6 +58,21 @@ fn paths_agree_on_odd_sizes() {
     }
 }
 
+/// Registers of sixteen floats add in the order of those of eight.
+#[test]
+fn wider_registers_give_the_same_bits() {
+    let mut g = GraphBuilder::new("widths");
+    let x = g.input(1);
+    let first = g.conv("first", x, 29, [3; 3], [1; 3], true, 0.0);
+    let winograd = g.conv("winograd", first, 61, [3; 3], [1; 3], true, 0.0);
+    let strided = g.conv("strided", winograd, 33, [3; 3], [2; 3], true, 0.0);
+    let point = g.conv("point", winograd, 14, [1; 3], [1; 3], true, 0.0);
+    let graph = g.finish(vec![strided, point]);
+    let input = noise([1, 1, 5, 7, 31], 1);
+    let [eight, best] = [Isa::Avx2, Isa::detect()].map(|isa| step(&graph, isa, &input));
+    assert_eq!(eight, best);
+}
+
 /// A concatenation that only convolutions read is not made; as an output of the network it is.
 #[test]
 fn reading_parts_equals_reading_a_copy() {

@@ -300,6 +300,38 @@ impl AxisMap {
         Volume::from_valid(geometry, data)
     }
 
+    /// The same without a second volume, for a map that exchanges no axes; `false`, and nothing done, for others.
+    #[must_use]
+    pub fn apply_in_place<T: Voxel>(&self, volume: &mut Volume<T>) -> bool {
+        if self.perm != Self::IDENTITY.perm {
+            return false;
+        }
+        let [depth, _, width] = volume.shape();
+        let geometry = self.geometry(volume.geometry());
+        let [z, y, x] = self.flip;
+        let plane = volume.data().len() / depth.max(1);
+        let data = volume.data_mut();
+        if y || x {
+            data.par_chunks_mut(plane.max(1)).for_each(|plane| {
+                // All backwards turns both axes; rows backwards turn x, so both turn y.
+                if y {
+                    plane.reverse();
+                }
+                if x != y {
+                    plane.chunks_exact_mut(width.max(1)).for_each(<[T]>::reverse);
+                }
+            });
+        }
+        if z {
+            let (front, back) = data.split_at_mut(depth / 2 * plane);
+            let back = back.par_rchunks_exact_mut(plane.max(1));
+            let pairs = front.par_chunks_exact_mut(plane.max(1)).zip(back);
+            pairs.for_each(|(a, b)| a.swap_with_slice(b));
+        }
+        // Made of a valid one, of the same shape.
+        volume.set_geometry(geometry).is_ok()
+    }
+
     fn apply_data<T: Voxel>(&self, data: &[T], shape: [usize; 3]) -> Vec<T> {
         let strides = [shape[1] * shape[2], shape[2], 1];
         let [_, ny, nx] = self.perm.map(|a| shape[a]);
@@ -413,6 +445,12 @@ mod tests {
                 }
             }
         }
+        let mut in_place = volume.clone();
+        let flips = map.perm() == AxisMap::IDENTITY.perm();
+        assert_eq!(map.apply_in_place(&mut in_place), flips);
+        let expected = if flips { &out } else { volume };
+        assert_eq!(in_place.data(), expected.data(), "{map:?}");
+        assert_eq!(in_place.geometry(), expected.geometry(), "{map:?}");
         let back = map.inverse().apply(&out);
         assert_eq!(back.data(), volume.data(), "{map:?}");
         assert!(back.geometry().same_grid(volume.geometry(), 1e-9), "{map:?}");

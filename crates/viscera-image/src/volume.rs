@@ -54,6 +54,22 @@ impl<T: Copy> Volume<T> {
         &self.geometry
     }
 
+    /// Replaces the grid by another of the same shape.
+    ///
+    /// # Errors
+    /// [`ImageError::LengthMismatch`] for another shape; [`ImageError::BadGeometry`] from [`Geometry::validate`].
+    pub fn set_geometry(&mut self, geometry: Geometry) -> Result<(), ImageError> {
+        geometry.validate()?;
+        if geometry.shape != self.geometry.shape {
+            return Err(ImageError::LengthMismatch {
+                expected: self.geometry.len(),
+                found: geometry.len(),
+            });
+        }
+        self.geometry = geometry;
+        Ok(())
+    }
+
     /// Voxels along `[z, y, x]`.
     #[must_use]
     pub fn shape(&self) -> [usize; 3] {

@@ -79,7 +79,8 @@ fn with_patches(
     for (stage, network) in segmenter.stages().zip(segmenter.model().networks()) {
         let stage = &stage.with_patches(shrunk);
         let map = stage.frame(&scan.geometry)?;
-        if map != AxisMap::IDENTITY {
+        // A scan whose axes only run backwards is turned where it lies.
+        if map.perm() != AxisMap::IDENTITY.perm() {
             turned = scan.bytes;
         }
         let grid = map.geometry(&scan.geometry);
@@ -245,6 +246,8 @@ mod tests {
         let need = |facts: &ImageFacts, threads| estimate(&segmenter, facts, threads, None).unwrap();
         let mut turned = small.clone();
         turned.geometry.direction[2] = [-1.0, 0.0, 0.0];
+        assert_eq!(need(&turned, 1).memory, need(&small, 1).memory);
+        turned.geometry.direction.swap(1, 2);
         assert_eq!(need(&turned, 1).memory - need(&small, 1).memory, small.bytes);
         let long = facts([100, 100, 100], 2.0);
         // The scan, three label maps and the network's input grow; the window's sums do not.

@@ -146,9 +146,9 @@ pub fn segment_case(
     out: &Path,
     options: &JobOptions,
 ) -> Result<Manifest, PipelineError> {
-    let scan = read_case(segmenter, case, out, options)?;
+    let mut scan = read_case(segmenter, case, out, options)?;
     let begin = Instant::now();
-    let result = segmenter.segment(&scan.image)?;
+    let result = segmenter.segment_in_place(&mut scan.image, 0)?;
     write_case(segmenter, &scan, result, begin.elapsed().as_secs_f64(), out, options)
 }
 

@@ -8,7 +8,6 @@ use crate::crop::cropped;
 use crate::grid::{Grid, part_geometry};
 use crate::normalise::{VoxelRule, after_resampling};
 use crate::recipe::{Orient, Stage};
-use std::borrow::Cow;
 use viscera_image::{AxisMap, Box3, Geometry, Intensity, Volume, Voxel};
 use viscera_net::{NetError, Tensor};
 
@@ -38,35 +37,58 @@ impl Frame {
     ///
     /// # Errors
     /// [`PipelineError::Image`] when the volume has another number of voxels.
-    pub fn back<T: Voxel>(&self, volume: Volume<T>) -> Result<Volume<T>, PipelineError> {
-        let turned = if self.map == AxisMap::IDENTITY {
+    pub fn back<T: Voxel>(&self, mut volume: Volume<T>) -> Result<Volume<T>, PipelineError> {
+        let back = self.map.inverse();
+        let turned = if back.apply_in_place(&mut volume) {
             volume
         } else {
-            self.map.inverse().apply(&volume)
+            back.apply(&volume)
         };
         Ok(Volume::new(self.file.clone(), turned.into_parts().1)?)
     }
 }
 
 /// A scan whose axes are those that the networks see (RAS+, unless the recipe says otherwise), and how they came to be.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Oriented<'a, T: Copy> {
-    volume: Cow<'a, Volume<T>>,
+    turned: Turned<'a, T>,
     frame: Frame,
+}
+
+#[derive(Debug)]
+enum Turned<'a, T: Copy> {
+    /// As it is in the file.
+    Same(&'a Volume<T>),
+    /// Beside the one of the file.
+    Copied(&'a Volume<T>, Volume<T>),
+    InPlace(&'a mut Volume<T>),
 }
 
 impl<'a, T: Intensity> Oriented<'a, T> {
     /// Turns a scan. One that lies so already is not copied.
     #[must_use]
     pub fn new(scan: &'a Volume<T>, map: AxisMap) -> Self {
-        let volume = if map == AxisMap::IDENTITY {
-            Cow::Borrowed(scan)
+        let turned = if map == AxisMap::IDENTITY {
+            Turned::Same(scan)
         } else {
-            Cow::Owned(map.apply(scan))
+            Turned::Copied(scan, map.apply(scan))
         };
         let file = scan.geometry().clone();
         Self {
-            volume,
+            turned,
+            frame: Frame { file, map },
+        }
+    }
+
+    /// Turns a scan where it lies, if no axes are exchanged. It stays turned unless [`Self::back`] is called.
+    #[must_use]
+    pub fn in_place(scan: &'a mut Volume<T>, map: AxisMap) -> Self {
+        let file = scan.geometry().clone();
+        if map == AxisMap::IDENTITY || !map.apply_in_place(scan) {
+            return Self::new(scan, map);
+        }
+        Self {
+            turned: Turned::InPlace(scan),
             frame: Frame { file, map },
         }
     }
@@ -74,7 +96,28 @@ impl<'a, T: Intensity> Oriented<'a, T> {
     /// The turned scan.
     #[must_use]
     pub fn volume(&self) -> &Volume<T> {
-        &self.volume
+        match &self.turned {
+            Turned::Same(scan) => scan,
+            Turned::Copied(_, turned) => turned,
+            Turned::InPlace(scan) => scan,
+        }
+    }
+
+    /// The scan as it is in the file.
+    ///
+    /// # Errors
+    /// None that can be: those of [`Volume::set_geometry`].
+    pub fn back(self) -> Result<&'a Volume<T>, PipelineError> {
+        match self.turned {
+            Turned::Same(scan) | Turned::Copied(scan, _) => Ok(scan),
+            Turned::InPlace(scan) => {
+                // The inverse of flips alone are flips alone. The geometry is the file's, bit for bit.
+                if self.frame.map.inverse().apply_in_place(scan) {
+                    scan.set_geometry(self.frame.file)?;
+                }
+                Ok(scan)
+            }
+        }
     }
 
     /// The way back.

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use viscera_engine::{Engine, MemoryNeed, Precision};
-use viscera_image::{Box3, Intensity, LabelMap, LabelTable, Volume, paste_over};
+use viscera_image::{AxisMap, Box3, Geometry, Intensity, LabelMap, LabelTable, Volume, paste_over};
 use viscera_io::{Image, ReadImage};
 use viscera_net::{Graph, Tensor, Weights};
 
@@ -241,18 +241,21 @@ impl Segmenter {
     /// # Errors
     /// As [`Self::segment_volume`].
     pub fn segment(&self, scan: &ReadImage) -> Result<Segmentation, PipelineError> {
-        self.segment_shrunk(scan, 0)
+        let warnings = of_source(scan);
+        match &scan.image {
+            Image::I16(volume) => self.segment_volume(volume, warnings),
+            Image::F32(volume) => self.segment_volume(volume, warnings),
+        }
     }
 
-    /// The same with patches of sliding windows that are shorter by so many eighths ([`crate::Estimate::shrunk`]).
-    pub(crate) fn segment_shrunk(&self, scan: &ReadImage, shrunk: u8) -> Result<Segmentation, PipelineError> {
-        let mut warnings = Warnings::default();
-        scan.warnings
-            .iter()
-            .for_each(|w| warnings.push(Warning::Source(w.clone())));
-        match &scan.image {
-            Image::I16(volume) => self.run(volume, warnings, shrunk),
-            Image::F32(volume) => self.run(volume, warnings, shrunk),
+    /// The same with patches of sliding windows that are shorter by so many eighths ([`crate::Estimate::shrunk`]), and
+    /// without a second copy of a scan whose axes only run backwards: it is turned where it lies, and back again unless
+    /// this fails.
+    pub(crate) fn segment_in_place(&self, scan: &mut ReadImage, shrunk: u8) -> Result<Segmentation, PipelineError> {
+        let warnings = of_source(scan);
+        match &mut scan.image {
+            Image::I16(volume) => self.in_place(volume, warnings, shrunk),
+            Image::F32(volume) => self.in_place(volume, warnings, shrunk),
         }
     }
 
@@ -266,12 +269,23 @@ impl Segmenter {
         scan: &Volume<T>,
         warnings: Warnings,
     ) -> Result<Segmentation, PipelineError> {
-        self.run(scan, warnings, 0)
+        self.run(scan.geometry(), |map| Oriented::new(scan, map), warnings, 0)
     }
 
-    fn run<T: Intensity>(
+    fn in_place<T: Intensity>(
         &self,
-        scan: &Volume<T>,
+        scan: &mut Volume<T>,
+        warnings: Warnings,
+        shrunk: u8,
+    ) -> Result<Segmentation, PipelineError> {
+        let file = scan.geometry().clone();
+        self.run(&file, |map| Oriented::in_place(scan, map), warnings, shrunk)
+    }
+
+    fn run<'a, T: Intensity + 'a>(
+        &self,
+        file: &Geometry,
+        turn: impl FnOnce(AxisMap) -> Oriented<'a, T>,
         mut warnings: Warnings,
         shrunk: u8,
     ) -> Result<Segmentation, PipelineError> {
@@ -279,7 +293,7 @@ impl Segmenter {
         let Some(first) = self.stages.first() else {
             return Err(self.nothing_segments());
         };
-        let oriented = Oriented::new(scan, first.stage.frame(scan.geometry())?);
+        let oriented = turn(first.stage.frame(file)?);
         clock.step("orient");
         if self.model.recipe().recipe.modality == Modality::Ct {
             match not_hounsfield(oriented.volume().data())? {
@@ -370,7 +384,7 @@ impl Segmenter {
             }
         }
         let frame = oriented.frame().clone();
-        drop(oriented);
+        let scan = oriented.back()?;
         let (mut labels, roi) = merged.ok_or_else(|| self.nothing_segments())?;
         if self.kept != *self.model.labels() {
             keep_only(&mut labels, &self.kept);
@@ -410,6 +424,14 @@ impl Segmenter {
             reason: "has no stage that segments".to_owned(),
         }
     }
+}
+
+/// What was odd about a file.
+fn of_source(scan: &ReadImage) -> Warnings {
+    let mut warnings = Warnings::default();
+    let found = scan.warnings.iter();
+    found.for_each(|w| warnings.push(Warning::Source(w.clone())));
+    warnings
 }
 
 /// What a segmenting stage found.

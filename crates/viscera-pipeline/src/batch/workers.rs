@@ -73,7 +73,10 @@ impl Shared {
     fn compute(&self, index: usize, scan: Result<Scan, PipelineError>) -> Option<Computed> {
         self.tell(Message::Began(index));
         let begin = Instant::now();
-        let result = scan.and_then(|scan| Ok((self.segmenter.segment_shrunk(&scan.image, scan.shrunk)?, scan)));
+        let result = scan.and_then(|mut scan| {
+            let found = self.segmenter.segment_in_place(&mut scan.image, scan.shrunk)?;
+            Ok((found, scan))
+        });
         match result {
             Ok((result, scan)) => Some(Computed {
                 index,
