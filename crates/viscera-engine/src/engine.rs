@@ -15,6 +15,7 @@ use crate::kernels::scope::Scope;
 use crate::kernels::winograd::{self, Form, WinogradWeights};
 use crate::layout::{Blocked, BufferPool, Dims, Lane};
 use crate::plan::{Kind, Moments, Plan, Step, steps, window};
+use crate::vector::round;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -36,6 +37,8 @@ pub struct Engine {
     pub(crate) isa: Isa,
     /// Whether values are stored in bf16.
     bf16: bool,
+    /// Whether weights stay in f32 whatever the values are.
+    shared: bool,
     pools: Pools,
     tape: Option<Tapes>,
 }
@@ -47,6 +50,8 @@ pub struct Options {
     pub precision: Precision,
     /// The kernel path. One that this processor lacks falls back to the best that it has.
     pub isa: Isa,
+    /// Whether the caller keeps the weights in any case: the engine then shares them and makes no copy in bf16.
+    pub shared: bool,
 }
 
 impl Default for Options {
@@ -55,6 +60,7 @@ impl Default for Options {
         Self {
             precision: Precision::F32,
             isa: Isa::detect(),
+            shared: false,
         }
     }
 }
@@ -145,6 +151,7 @@ impl Engine {
             packed: Vec::new(),
             isa: options.isa.min(Isa::detect()),
             bf16: options.precision.is_bf16(),
+            shared: options.shared,
             pools: Pools::default(),
             tape: None,
         };
@@ -246,12 +253,14 @@ impl Engine {
         &self.weights.values[id.0]
     }
 
-    /// The values of a convolution's weights.
+    /// The values of a convolution's weights, as they count.
     fn weight(&self, id: ParamId) -> impl Fn(usize) -> f32 + Sync {
         let full: &[f32] = &self.weights.values[id.0];
         let rounded = self.rounded.get(id.0).map_or(&[][..], Vec::as_slice);
+        let bf16 = self.bf16;
         move |i| match rounded.get(i) {
             Some(&bits) => f32::from_bits(u32::from(bits) << 16),
+            None if bf16 => f32::from_bits(u32::from(round(full[i])) << 16),
             None => full[i],
         }
     }

@@ -118,8 +118,7 @@ mod tiles {
         #[allow(unused_unsafe, reason = "safe from Rust 1.94 on")]
         // SAFETY: every x86-64 processor has the instruction, and leaf 7 is read only where there is one.
         let has = unsafe {
-            std::arch::x86_64::__cpuid(0).eax >= 7
-                && std::arch::x86_64::__cpuid_count(7, 0).edx & FEATURES == FEATURES
+            std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).edx & FEATURES == FEATURES
         };
         if !has {
             return false;

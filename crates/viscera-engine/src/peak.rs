@@ -2,8 +2,8 @@
 
 use crate::kernels::amx;
 use crate::layout::Lane;
-use crate::{Isa, Precision};
 use crate::vector::{Kernel, Vector};
+use crate::{Isa, Precision};
 use std::time::Instant;
 
 /// Sums side by side: enough to hide the latency of an addition on two units.

@@ -23,7 +23,11 @@ fn weights(graph: &Graph) -> Weights {
 }
 
 fn run(graph: &Graph, input: &Tensor, precision: Precision, isa: Isa) -> Vec<Tensor> {
-    let options = Options { precision, isa };
+    let options = Options {
+        precision,
+        isa,
+        ..Options::default()
+    };
     let engine = Engine::with_options(graph, &weights(graph), options).unwrap();
     let outputs = engine.run(input).unwrap();
     // A second run takes used buffers and packed weights.
@@ -77,13 +81,18 @@ fn every_operation_agrees_on_rounded_inputs() {
         single.outputs = vec![last];
         let input = Tensor::new([batch, all, z, y, x], data).unwrap();
         for isa in Isa::available() {
+            let options = |precision| Options {
+                precision,
+                isa,
+                ..Options::default()
+            };
             let [full, half] = [Precision::F32, Precision::Bf16].map(|precision| {
-                let engine = Engine::with_options(&single, &weights, Options { precision, isa }).unwrap();
+                let engine = Engine::with_options(&single, &weights, options(precision)).unwrap();
                 engine.run(&input).unwrap().remove(0)
             });
             assert_close(full.data(), half.data(), 1e-2, &node.name);
             let [full, half] = [Precision::F32, Precision::Bf16]
-                .map(|precision| gradients(&single, &weights, &input, Options { precision, isa }));
+                .map(|precision| gradients(&single, &weights, &input, options(precision)));
             for ((param, full), half) in single.params.iter().zip(&full).zip(&half) {
                 let what = format!("{}: gradient by {}", node.name, param.name);
                 assert_close(full, half, 1e-2, &what);
@@ -154,6 +163,25 @@ fn thread_counts_give_the_same_bits() {
     }
 }
 
+/// Weights that the engine shares with its caller, in f32, count as their rounded copies do.
+#[test]
+fn shared_weights_give_the_same_bits() {
+    let graph = net_of_operations::net();
+    let weights = Weights::init(&graph, 4);
+    let input = noise(net_of_operations::INPUT, 3);
+    let [copied, shared] = [false, true].map(|shared| {
+        let options = Options {
+            shared,
+            ..Precision::Bf16.into()
+        };
+        Engine::with_options(&graph, &weights, options)
+            .unwrap()
+            .run(&input)
+            .unwrap()
+    });
+    assert_eq!(copied, shared);
+}
+
 /// One bad voxel reaches all outputs whose window holds it, and none that are far from it; large values do not overflow
 /// where f32 does not. In between, what a kernel computes together goes bad together: a tile of Winograd's, or the
 /// neighbours along x that read it with weights of zero.
@@ -180,7 +208,11 @@ fn what_is_not_finite_stays_so() {
             let step = 8 / depth;
             for (i, (full, half)) in finite(full).into_iter().zip(finite(half)).enumerate() {
                 let at = [i / (height * width) % depth, i / width % height, i % width].map(|at| at * step);
-                let distance = at.iter().zip([4, 4, 8]).map(|(a, b): (&usize, usize)| a.abs_diff(b)).max();
+                let distance = at
+                    .iter()
+                    .zip([4, 4, 8])
+                    .map(|(a, b): (&usize, usize)| a.abs_diff(b))
+                    .max();
                 match distance {
                     Some(0 | 1) => assert!(!full && !half, "lost at {at:?} of {channels} channels"),
                     Some(0..6) => {}

@@ -144,6 +144,7 @@ fn no_kernel_leaves_its_buffers() {
                 let options = Options {
                     precision: Precision::Bf16,
                     isa,
+                    shared: false,
                 };
                 let mut engine = Engine::with_options(&graph, &Weights::init(&graph, 3), options).unwrap();
                 let outputs = engine.infer(&input).unwrap();

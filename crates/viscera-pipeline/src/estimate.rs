@@ -161,13 +161,12 @@ fn work(
         // Before it is resampled, the part is cut out.
         passing = passing.saturating_add(values(scan.shape, 2));
     }
-    // Of weights that are kept in f32 the engine and the model share one copy.
-    let own = if precision.is_bf16() { need.weights } else { 0 };
+    // The engine and the model share one copy of the weights.
     let model: usize = graph.params.iter().map(|p| 4 * p.len()).sum();
     Ok(Work {
         macs,
         kept: (model as u64).saturating_mul(folds),
-        passing: passing.saturating_add(((own + need.packed) as u64).saturating_mul(folds)),
+        passing: passing.saturating_add((need.packed as u64).saturating_mul(folds)),
     })
 }
 
@@ -226,7 +225,8 @@ mod tests {
             .counts(PATCH)
             .unwrap()
             .macs;
-        let macs = |segmenter: &Segmenter, shape, spacing| estimate(segmenter, &facts(shape, spacing), 2, None).unwrap().macs;
+        let macs =
+            |segmenter: &Segmenter, shape, spacing| estimate(segmenter, &facts(shape, spacing), 2, None).unwrap().macs;
         // Smaller than a patch; then 32 × 48 × 64 voxels at 2 mm, with patches half over each other: 3 per axis.
         assert_eq!(macs(&segmenter, [5, 6, 7], 2.0), once);
         assert_eq!(macs(&segmenter, [32, 48, 64], 2.0), 27 * once);

@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
-use viscera_engine::{Engine, MemoryNeed, Precision};
+use viscera_engine::{Engine, MemoryNeed, Options, Precision};
 use viscera_image::{AxisMap, Box3, Geometry, Intensity, LabelMap, LabelTable, Volume, paste_over};
 use viscera_io::{Image, ReadImage};
 use viscera_net::{Graph, Tensor, Weights};
@@ -310,7 +310,10 @@ impl Segmenter {
         let mut confidence: BTreeMap<u8, Confidence> = BTreeMap::new();
         let mut gathered = Gathered::new(&grid);
         let mut merged: Option<(LabelMap, RoiReport)> = None;
-        let stages = self.stages.iter().map(|ready| ready.with_patches(shrunk, &mut warnings));
+        let stages = self
+            .stages
+            .iter()
+            .map(|ready| ready.with_patches(shrunk, &mut warnings));
         let stages: Vec<_> = stages.collect();
         for ready in &stages {
             let (stage, id) = (&ready.stage, ready.stage.id.as_str());
@@ -461,7 +464,12 @@ impl Ready {
     /// Runs the networks. Their engines live no longer, since the next stage's need the memory; to make them costs little
     /// beside running them.
     fn predict(&self, input: &Tensor, read: Reader<'_>) -> Result<(), PipelineError> {
-        let engine = |weights| Engine::with_options(&self.graph, weights, self.precision.into());
+        // The model stays for the next scan.
+        let options = Options {
+            shared: true,
+            ..self.precision.into()
+        };
+        let engine = |weights| Engine::with_options(&self.graph, weights, options);
         let engines = self.folds.iter().map(engine).collect::<Result<Vec<_>, _>>();
         let engines = engines.map_err(|e| network_error(&self.stage, e))?;
         Predictor::new(&self.stage, &engines).run(input, read)

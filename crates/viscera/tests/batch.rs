@@ -333,11 +333,23 @@ fn where_memory_is_short_patches_shrink() {
     "#;
     std::fs::write(set.path("slide.toml"), recipe).unwrap();
     let model = set.path("slide.safetensors");
-    let made = output(viscera().args(["model", "init"]).arg(set.path("slide.toml")).arg("-o").arg(&model));
+    let made = output(
+        viscera()
+            .args(["model", "init"])
+            .arg(set.path("slide.toml"))
+            .arg("-o")
+            .arg(&model),
+    );
     assert_eq!(code(&made), 0, "{}", stderr(&made));
     let run = |out: &str, more: &[&str]| {
         let mut command = viscera();
-        command.arg("segment").arg(set.images()).arg("-o").arg(set.path(out)).arg("--model").arg(&model);
+        command
+            .arg("segment")
+            .arg(set.images())
+            .arg("-o")
+            .arg(set.path(out))
+            .arg("--model")
+            .arg(&model);
         output(command.args(["--progress", "json"]).args(more))
     };
     let whole = run("whole", &[]);

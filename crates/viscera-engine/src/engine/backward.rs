@@ -346,7 +346,7 @@ impl Executor for Engine {
         weights.check(&self.graph)?;
         self.weights = weights.clone();
         self.whole = OnceLock::new();
-        if self.bf16 {
+        if self.bf16 && !self.shared {
             self.rounded = vec![Vec::new(); weights.values.len()];
             for id in self.steps.iter().filter_map(Step::convolved) {
                 let values = std::mem::take(&mut self.weights.values[id.0]);

@@ -108,7 +108,9 @@ impl Batch {
                 finished.push(found);
                 continue;
             }
-            let facts = scan.facts.and_then(|(_, facts)| estimate(&segmenter, &facts, threads, options.max_memory));
+            let facts = scan
+                .facts
+                .and_then(|(_, facts)| estimate(&segmenter, &facts, threads, options.max_memory));
             queue.push(Queued {
                 estimate: facts.and_then(|estimate| within(estimate, options.max_memory, &scan.case)),
                 case: scan.case,

@@ -134,9 +134,8 @@ pub(crate) fn weight_gradient<X: Element, Y: Element>(
             for channel in 0..set.len() {
                 for out in 0..lanes.dims.channels {
                     let (block, lane) = (out / LANES, out % LANES);
-                    let place = slot * per_tap
-                        + (block / OUT_BLOCKS * PLACES + channel) * OUT_BLOCKS
-                        + block % OUT_BLOCKS;
+                    let place =
+                        slot * per_tap + (block / OUT_BLOCKS * PLACES + channel) * OUT_BLOCKS + block % OUT_BLOCKS;
                     let value = parts.iter().map(|sums| sums[place].0[lane]).sum();
                     add(out, set.block * LANES + channel, tap, value);
                 }

@@ -193,7 +193,9 @@ impl Cut {
         let strips = rows.div_ceil(strip).max(1);
         // Some fifty tasks; where planes are few, several share one.
         let layers = 48usize.div_ceil((batch * strips).max(1)).clamp(1, depth.max(1));
-        let shares = 16usize.div_ceil((batch * strips * layers).max(1)).clamp(1, chunks.max(1));
+        let shares = 16usize
+            .div_ceil((batch * strips * layers).max(1))
+            .clamp(1, chunks.max(1));
         Self {
             depth,
             rows,
@@ -321,7 +323,9 @@ pub(crate) fn run<E: Element>(
         }
         let first = sample * y_dims.blocks() + chunks.start * OUT_BLOCKS;
         let parts = gathered.into_iter().enumerate();
-        parts.map(|(block, sums)| sums.finish(first + block)).collect::<Vec<_>>()
+        parts
+            .map(|(block, sums)| sums.finish(first + block))
+            .collect::<Vec<_>>()
     };
     let parts: Vec<Vec<Partial>> = (0..y_dims.batch * cut.strips * cut.layers * cut.shares)
         .into_par_iter()
@@ -536,7 +540,12 @@ mod tests {
             (window([2; 3], [2; 3], [0; 3], [1; 3]), [4, 6, 8], vec![13], 12),
             (window([3, 2, 4], [1, 2, 3], [2, 0, 1], [1; 3]), [3, 6, 14], vec![9], 11),
             (window([3; 3], [1; 3], [2; 3], [2; 3]), [4, 5, 6], vec![8], 8),
-            (window([1, 1, 3], [1; 3], [0, 0, 3], [1, 1, 3]), [1, 2, 40], vec![10], 16),
+            (
+                window([1, 1, 3], [1; 3], [0, 0, 3], [1, 1, 3]),
+                [1, 2, 40],
+                vec![10],
+                16,
+            ),
             // Several planes to a task, of which each leaves some to the next; several strips.
             (same([3, 1, 1]), [60, 2, 3], vec![9], 8),
             (window([3, 1, 1], [2, 1, 1], [0; 3], [1; 3]), [121, 1, 2], vec![9], 8),
@@ -565,11 +574,21 @@ mod tests {
                 *channels.last_mut().unwrap() = *ins.last().unwrap();
                 let xs: Vec<_> = channels.iter().map(|&c| value(dims(c, from, halo), c)).collect();
                 let xs: Vec<&Blocked<Half>> = xs.iter().collect();
-                let bias: Vec<Lane> = (0..outs.div_ceil(LANES)).map(|b| Lane([b as f32 - 0.5; LANES])).collect();
+                let bias: Vec<Lane> = (0..outs.div_ceil(LANES))
+                    .map(|b| Lane([b as f32 - 0.5; LANES]))
+                    .collect();
                 let pack = |pass: &TapPass, input: usize| {
                     let first: usize = channels[..input].iter().sum();
                     let weight = |o: usize, i: usize, tap: usize| rounded_weight(o, first + i, tap);
-                    PackedWeights::new(Isa::Scalar, pass, outs, channels[input], |_, _| true, weight, Kept::Full)
+                    PackedWeights::new(
+                        Isa::Scalar,
+                        pass,
+                        outs,
+                        channels[input],
+                        |_, _| true,
+                        weight,
+                        Kept::Full,
+                    )
                 };
                 let packed: Vec<Vec<_>> = passes
                     .iter()
@@ -578,7 +597,11 @@ mod tests {
                 let plain_passes: Vec<_> = passes.iter().zip(packed.iter().map(|p| &p[..])).collect();
                 let tiles = TileWeights::new(&passes, outs, &channels, weight);
                 assert_eq!(
-                    tiles.passes.iter().map(|p| p.tiles.len() * size_of::<Tile>()).sum::<usize>(),
+                    tiles
+                        .passes
+                        .iter()
+                        .map(|p| p.tiles.len() * size_of::<Tile>())
+                        .sum::<usize>(),
                     TileWeights::bytes(&passes, outs, &channels)
                 );
                 for isa in paths() {
@@ -602,7 +625,8 @@ mod tests {
                     let wide: Vec<_> = xs.iter().map(|x| x.widened(isa).into_owned()).collect();
                     let wide: Vec<&Blocked> = wide.iter().collect();
                     for write in [write, Write::Add] {
-                        let (mut plain, mut fast) = (before.widened(isa).into_owned(), before.widened(isa).into_owned());
+                        let (mut plain, mut fast) =
+                            (before.widened(isa).into_owned(), before.widened(isa).into_owned());
                         run_passes(isa, &plain_passes, write, &wide, &mut plain, false);
                         run(isa, &passes, &tiles, write, &wide, &mut fast, false);
                         assert_close(plain.store(isa).data(), fast.store(isa).data(), 1e-5, &what);

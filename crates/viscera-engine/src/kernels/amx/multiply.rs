@@ -93,7 +93,11 @@ impl Session {
             "a row outside what is staged"
         );
         assert!(rows <= PLACES && (1..=2).contains(&product.pairs), "tiles of a product");
-        assert_eq!(product.weights.len(), product.units.len() * product.pairs, "weights of a product");
+        assert_eq!(
+            product.weights.len(),
+            product.units.len() * product.pairs,
+            "weights of a product"
+        );
         assert!(product.sums.len() >= rows * OUT_BLOCKS, "sums of a product");
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if self.amx {
@@ -143,7 +147,12 @@ fn widen(bits: u16) -> f32 {
 
 /// Sums even and odd numbers of a unit apart, then adds both to the sum, as the instruction does.
 fn plain(product: Product<'_>) {
-    for (place, lanes) in product.sums.chunks_exact_mut(OUT_BLOCKS).take(product.places).enumerate() {
+    for (place, lanes) in product
+        .sums
+        .chunks_exact_mut(OUT_BLOCKS)
+        .take(product.places)
+        .enumerate()
+    {
         let mut sums = [0.0f32; OUT_BLOCKS * LANES];
         for (index, unit) in product.units.iter().enumerate() {
             let row = &product.staged[unit + product.first + place * product.record..][..ROW];
@@ -151,8 +160,7 @@ fn plain(product: Product<'_>) {
             for (sums, tile) in sums.chunks_exact_mut(2 * LANES).zip(tiles) {
                 let mut parts = [[0.0f32; 2]; 2 * LANES];
                 for (pair, weights) in tile.0.iter().enumerate() {
-                    let numbers: [f32; 2] =
-                        std::array::from_fn(|i| widen(row[2 * pair + i]));
+                    let numbers: [f32; 2] = std::array::from_fn(|i| widen(row[2 * pair + i]));
                     for (part, weight) in parts.iter_mut().zip(weights) {
                         for i in 0..2 {
                             part[i] += numbers[i] * widen(weight[i]);
@@ -227,14 +235,20 @@ mod instructions {
 
     macro_rules! zero {
         ($tile:literal) => {
-            asm!(concat!("tilezero ", $tile), options(nostack, preserves_flags, nomem))
+            asm!(
+                concat!("tilezero ", $tile),
+                options(nostack, preserves_flags, nomem)
+            )
         };
     }
 
     /// sum += rows · weights.
     macro_rules! add {
         ($sum:literal, $rows:literal, $weights:literal) => {
-            asm!(concat!("tdpbf16ps ", $sum, ", ", $rows, ", ", $weights), options(nostack, preserves_flags, nomem))
+            asm!(
+                concat!("tdpbf16ps ", $sum, ", ", $rows, ", ", $weights),
+                options(nostack, preserves_flags, nomem)
+            )
         };
     }
 
@@ -333,13 +347,22 @@ mod tests {
             return;
         }
         let number = |i: usize| round((i * 7919 % 2003) as f32 / 1001.0 - 1.0);
-        for (record, places, pairs, units) in [(32, 32, 2, 27), (32, 17, 1, 3), (16, 16, 2, 5), (8, 3, 1, 1), (99, 32, 2, 2)] {
+        for (record, places, pairs, units) in [
+            (32, 32, 2, 27),
+            (32, 17, 1, 3),
+            (16, 16, 2, 5),
+            (8, 3, 1, 1),
+            (99, 32, 2, 2),
+        ] {
             let staged: Vec<u16> = (0..units + 40 * record + ROW).map(number).collect();
             let weights: Vec<Tile> = (0..units * pairs)
                 .map(|unit| Tile::new(|k, column| number(unit * 512 + k * 16 + column + 77)))
                 .collect();
             let offsets: Vec<usize> = (0..units).rev().collect();
-            let mut found = [vec![Lane::ZERO; PLACES * OUT_BLOCKS], vec![Lane::ZERO; PLACES * OUT_BLOCKS]];
+            let mut found = [
+                vec![Lane::ZERO; PLACES * OUT_BLOCKS],
+                vec![Lane::ZERO; PLACES * OUT_BLOCKS],
+            ];
             for (isa, sums) in [Isa::ScalarTiles, isa].into_iter().zip(&mut found) {
                 Session::new(isa).multiply(Product {
                     units: &offsets,

@@ -78,7 +78,9 @@ impl Grid {
             values
         };
         let planes = sorted(taps().map(|tap| tap[0]).collect());
-        let mut residues: Vec<[usize; 2]> = taps().map(|tap| [residue(tap[1], step[1]), residue(tap[2], step[2])]).collect();
+        let mut residues: Vec<[usize; 2]> = taps()
+            .map(|tap| [residue(tap[1], step[1]), residue(tap[2], step[2])])
+            .collect();
         residues.sort_unstable();
         residues.dedup();
         let steps = |a: usize| sorted(taps().map(|tap| tap[a].div_euclid(step[a] as isize)).collect());
@@ -143,7 +145,11 @@ impl Grid {
     /// `stage(first record, (z, y, x) of its voxel)` for each of their rows; `y` is the first row of outputs. A voxel
     /// may lie outside of the input.
     pub(super) fn slide(&self, held: &mut Held, [z, y]: [usize; 2], mut stage: impl FnMut(usize, [isize; 3])) {
-        let needed: Vec<isize> = self.planes.iter().map(|plane| (z * self.step[0]) as isize + plane).collect();
+        let needed: Vec<isize> = self
+            .planes
+            .iter()
+            .map(|plane| (z * self.step[0]) as isize + plane)
+            .collect();
         held.planes.resize(self.planes.len(), None);
         held.slots.clear();
         for &plane in &needed {
@@ -160,7 +166,14 @@ impl Grid {
             for residues in &self.residues {
                 for line in 0..self.extent[0] {
                     let voxel = |first: isize, a: usize| first * self.step[a] as isize + residues[a - 1] as isize;
-                    stage(at, [plane, voxel((y + line) as isize + self.first[0], 1), voxel(self.first[1], 2)]);
+                    stage(
+                        at,
+                        [
+                            plane,
+                            voxel((y + line) as isize + self.first[0], 1),
+                            voxel(self.first[1], 2),
+                        ],
+                    );
                     at += self.extent[1];
                 }
             }

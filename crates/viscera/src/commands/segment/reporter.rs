@@ -104,7 +104,9 @@ impl<'a> Reporter<'a> {
             return Ok(reporter);
         }
         let cost = Cost {
-            seconds: forecast.total.seconds(peak_gflops(Precision::F32), rayon::current_num_threads()),
+            seconds: forecast
+                .total
+                .seconds(peak_gflops(Precision::F32), rayon::current_num_threads()),
             memory_bytes: forecast.memory,
             gmac: forecast.total.macs as f64 / 1e9,
             overlap: forecast.overlap,
