@@ -109,9 +109,9 @@ pub(crate) unsafe fn tile(isa: Isa, blocks: usize, width: usize, args: &TileArgs
         match isa {
             Isa::ScalarTiles | Isa::Scalar => tile_scalar(blocks, width, args),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx if blocks > 1 => avx512::tile(blocks, width, args),
+            Isa::Avx512 | Isa::Amx if blocks > 1 => wide::avx512::tile(blocks, width, args),
             #[cfg(target_arch = "x86_64")]
-            _ => avx2::tile(blocks, width, args),
+            _ => wide::avx2::tile(blocks, width, args),
             #[cfg(not(target_arch = "x86_64"))]
             _ => tile_scalar(blocks, width, args),
         }
@@ -177,7 +177,7 @@ pub(crate) unsafe fn weight_rows(isa: Isa, args: &WeightRows, sum: &mut [Lane]) 
         match isa {
             Isa::ScalarTiles | Isa::Scalar => weight_rows_scalar(args, sum),
             #[cfg(target_arch = "x86_64")]
-            _ => avx2::weight_rows(args, sum),
+            _ => wide::weight_rows(args, sum),
             #[cfg(not(target_arch = "x86_64"))]
             _ => weight_rows_scalar(args, sum),
         }
@@ -206,140 +206,289 @@ unsafe fn weight_rows_scalar(args: &WeightRows, sum: &mut [Lane]) {
     }
 }
 
+/// The kernels for AVX2 and AVX-512: one loop over either's registers.
 #[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use super::{Lane, PackedSlice, Start, TileArgs, WeightRows};
+mod wide {
+    use super::{LANES, Lane, PackedSlice, Start, TileArgs, WeightRows};
     use crate::kernels::packed::HalfLane;
     use std::arch::x86_64::{
-        __m256, _mm_load_si128, _mm256_add_ps, _mm256_broadcast_ss, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_load_ps,
-        _mm256_setzero_ps, _mm256_store_ps,
+        __m256, __m512, _mm_load_si128, _mm256_add_ps, _mm256_broadcast_ss, _mm256_castpd_ps, _mm256_castps_pd,
+        _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_load_ps, _mm256_loadu_si256, _mm256_setzero_ps, _mm256_store_ps,
+        _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps256_ps512, _mm512_castps512_ps256, _mm512_cvtph_ps,
+        _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_insertf64x4, _mm512_loadu_ps, _mm512_set1_ps,
+        _mm512_setzero_ps,
     };
 
-    /// Eight weights as they are kept.
-    trait Weight: Copy {
-        /// # Safety
-        /// On a processor with AVX2 and F16C; the pointer is to such weights.
-        #[allow(unsafe_code)]
-        unsafe fn load(from: *const Self) -> __m256;
+    /// A register that holds one or two blocks of one voxel.
+    ///
+    /// # Safety
+    /// All methods want a processor with its instruction set, and pointers to what they read or write.
+    #[allow(unsafe_code)]
+    trait Register: Copy {
+        /// Blocks that it holds.
+        const BLOCKS: usize;
+        unsafe fn zero() -> Self;
+        /// The blocks at `place(0)` and, if it holds two, `place(1)`.
+        unsafe fn load(place: impl Fn(usize) -> *const Lane) -> Self;
+        unsafe fn store(self, place: impl Fn(usize) -> *mut Lane);
+        /// One number everywhere.
+        unsafe fn splat(from: *const f32) -> Self;
+        /// self · factor + sum.
+        unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
     }
 
-    impl Weight for Lane {
-        #[allow(unsafe_code)]
+    /// A register that is filled with weights as they are kept: as many lanes of them as it holds blocks.
+    ///
+    /// # Safety
+    /// As [`Register`].
+    #[allow(unsafe_code)]
+    trait Weights<W>: Register {
+        unsafe fn weights(from: *const W) -> Self;
+    }
+
+    #[allow(unsafe_code)]
+    impl Register for __m256 {
+        const BLOCKS: usize = 1;
+
         #[inline(always)]
-        unsafe fn load(from: *const Self) -> __m256 {
-            // SAFETY: promised by the caller; a `Lane` is 32-byte aligned.
+        unsafe fn zero() -> Self {
+            // SAFETY: promised by the caller. So for all that follow.
+            unsafe { _mm256_setzero_ps() }
+        }
+
+        #[inline(always)]
+        unsafe fn load(place: impl Fn(usize) -> *const Lane) -> Self {
+            // SAFETY: as above; a `Lane` is 32-byte aligned.
+            unsafe { _mm256_load_ps(place(0).cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, place: impl Fn(usize) -> *mut Lane) {
+            // SAFETY: as above.
+            unsafe { _mm256_store_ps(place(0).cast(), self) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(from: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_broadcast_ss(&*from) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_fmadd_ps(self, factor, sum) }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    impl Weights<Lane> for __m256 {
+        #[inline(always)]
+        unsafe fn weights(from: *const Lane) -> Self {
+            // SAFETY: as above.
             unsafe { _mm256_load_ps(from.cast()) }
         }
     }
 
-    impl Weight for HalfLane {
-        #[allow(unsafe_code)]
+    #[allow(unsafe_code)]
+    impl Weights<HalfLane> for __m256 {
         #[inline(always)]
-        unsafe fn load(from: *const Self) -> __m256 {
-            // SAFETY: promised by the caller; a `HalfLane` is 16-byte aligned.
+        unsafe fn weights(from: *const HalfLane) -> Self {
+            // SAFETY: as above; a `HalfLane` is 16-byte aligned.
             unsafe { _mm256_cvtph_ps(_mm_load_si128(from.cast())) }
         }
     }
 
-    /// # Safety
-    /// As [`super::tile`], on a processor with AVX2, FMA and F16C.
     #[allow(unsafe_code)]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) unsafe fn tile(blocks: usize, width: usize, args: &TileArgs<'_>) {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            match args.weights {
-                PackedSlice::Full(weights) => tile_of(blocks, width, args, weights.as_ptr()),
-                PackedSlice::Half(weights) => tile_of(blocks, width, args, weights.as_ptr()),
+    impl Register for __m512 {
+        const BLOCKS: usize = 2;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_setzero_ps() }
+        }
+
+        #[inline(always)]
+        unsafe fn load(place: impl Fn(usize) -> *const Lane) -> Self {
+            // SAFETY: as above; a `Lane` is 32-byte aligned.
+            unsafe {
+                let low = _mm512_castps256_ps512(_mm256_load_ps(place(0).cast()));
+                let high = _mm256_castps_pd(_mm256_load_ps(place(1).cast()));
+                _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castps_pd(low), high))
             }
         }
-    }
 
-    /// # Safety
-    /// As [`super::tile`]; `weights` are those of `args`.
-    #[allow(unsafe_code)]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn tile_of<W: Weight>(blocks: usize, width: usize, args: &TileArgs<'_>, weights: *const W) {
-        /// One arm per width, each with the steps that occur (1 and 2) as constants and 0 for any other.
-        macro_rules! dispatch {
-            ($blocks:literal: $($width:literal)*) => {
-                match (width, args.x_step) {
-                    $(
-                        // SAFETY: passed on from the caller.
-                        ($width, 1) => unsafe { fixed::<W, $blocks, $width, 1>(args, weights) },
-                        // SAFETY: as above.
-                        ($width, 2) => unsafe { fixed::<W, $blocks, $width, 2>(args, weights) },
-                        // SAFETY: as above.
-                        ($width, _) => unsafe { fixed::<W, $blocks, $width, 0>(args, weights) },
-                    )*
-                    _ => unreachable!("tiles are no wider than max_width"),
-                }
-            };
-        }
-        if blocks == 2 {
-            dispatch!(2: 1 2 3 4 5 6);
-        } else {
-            dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12);
-        }
-    }
-
-    /// # Safety
-    /// As [`super::tile`]; `STEP` equals `x_step` unless it is 0.
-    #[allow(unsafe_code)]
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn fixed<W: Weight, const BLOCKS: usize, const WIDTH: usize, const STEP: usize>(
-        args: &TileArgs<'_>,
-        all_weights: *const W,
-    ) {
-        let step = if STEP == 0 { args.x_step } else { STEP };
-        for index in 0..args.tiles {
-            let (tile_x, tile_y) = args.further(WIDTH, index);
-            let mut sum = [[_mm256_setzero_ps(); WIDTH]; BLOCKS];
-            // SAFETY: every address is in bounds by the caller's promise; a `Lane` is 32-byte aligned.
+        #[inline(always)]
+        unsafe fn store(self, place: impl Fn(usize) -> *mut Lane) {
+            // SAFETY: as above.
             unsafe {
-                for b in 0..BLOCKS {
-                    for p in 0..WIDTH {
-                        sum[b][p] = match args.start {
-                            Start::Value(value) => _mm256_load_ps(value.as_ptr().add(b).cast()),
-                            Start::Output => _mm256_load_ps(tile_y.add(p * args.y_step + b * args.y_block).cast()),
-                        };
+                let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self));
+                _mm256_store_ps(place(0).cast(), _mm512_castps512_ps256(self));
+                _mm256_store_ps(place(1).cast(), _mm256_castpd_ps(high));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(from: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_set1_ps(*from) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_fmadd_ps(self, factor, sum) }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    impl Weights<Lane> for __m512 {
+        #[inline(always)]
+        unsafe fn weights(from: *const Lane) -> Self {
+            // SAFETY: as above; not every pair is 64-byte aligned.
+            unsafe { _mm512_loadu_ps(from.cast()) }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    impl Weights<HalfLane> for __m512 {
+        #[inline(always)]
+        unsafe fn weights(from: *const HalfLane) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+        }
+    }
+
+    /// What a path needs of its own: a function for each form of the loop, compiled for its instruction set, and the choice
+    /// among them.
+    macro_rules! path {
+        ($name:ident, $register:ty, $features:literal, one register: $($one:literal)*, two: $($two:literal)*) => {
+            pub(super) mod $name {
+                use super::*;
+
+                /// # Safety
+                /// As [`super::super::tile`], on a processor with this path's instruction set, for as many blocks as one or
+                /// two registers hold.
+                #[allow(unsafe_code)]
+                #[target_feature(enable = $features)]
+                pub(in super::super) unsafe fn tile(blocks: usize, width: usize, args: &TileArgs<'_>) {
+                    // SAFETY: passed on from the caller.
+                    unsafe {
+                        match args.weights {
+                            PackedSlice::Full(weights) => choose(blocks, width, args, weights.as_ptr()),
+                            PackedSlice::Half(weights) => choose(blocks, width, args, weights.as_ptr()),
+                        }
                     }
                 }
-                let mut weights = all_weights;
-                for tap in args.taps {
-                    let x: *const f32 = tile_x.wrapping_offset(tap.offset).cast();
-                    let mut channel = |channel: usize| {
-                        let x = x.add(channel);
-                        let weights = weights.add(channel * BLOCKS);
-                        let weight: [_; BLOCKS] = std::array::from_fn(|b| W::load(weights.add(b)));
-                        for p in 0..WIDTH {
-                            let value = _mm256_broadcast_ss(&*x.add(p * step * super::LANES));
-                            for b in 0..BLOCKS {
-                                sum[b][p] = _mm256_fmadd_ps(value, weight[b], sum[b][p]);
+
+                /// One arm per width, each with the steps that occur (1 and 2) as constants and 0 for any other.
+                ///
+                /// # Safety
+                /// As [`tile`]; `weights` are those of `args`.
+                #[allow(unsafe_code)]
+                #[target_feature(enable = $features)]
+                unsafe fn choose<W>(blocks: usize, width: usize, args: &TileArgs<'_>, weights: *const W)
+                where
+                    $register: Weights<W>,
+                {
+                    // SAFETY: passed on from the caller.
+                    unsafe {
+                        match (blocks / <$register>::BLOCKS, width, args.x_step) {
+                            $(
+                                (1, $one, 1) => fixed::<W, 1, $one, 1>(args, weights),
+                                (1, $one, 2) => fixed::<W, 1, $one, 2>(args, weights),
+                                (1, $one, _) => fixed::<W, 1, $one, 0>(args, weights),
+                            )*
+                            $(
+                                (2, $two, 1) => fixed::<W, 2, $two, 1>(args, weights),
+                                (2, $two, 2) => fixed::<W, 2, $two, 2>(args, weights),
+                                (2, $two, _) => fixed::<W, 2, $two, 0>(args, weights),
+                            )*
+                            _ => unreachable!("tiles are no wider than max_width"),
+                        }
+                    }
+                }
+
+                /// The loop, with `COUNT` registers for each of `WIDTH` voxels. Its closures must have the instruction set
+                /// too, hence a function of each path.
+                ///
+                /// # Safety
+                /// As [`choose`]; `STEP` equals `x_step` unless it is 0.
+                #[allow(unsafe_code)]
+                #[inline]
+                #[target_feature(enable = $features)]
+                unsafe fn fixed<W, const COUNT: usize, const WIDTH: usize, const STEP: usize>(
+                    args: &TileArgs<'_>,
+                    all_weights: *const W,
+                ) where
+                    $register: Weights<W>,
+                {
+                    let step = if STEP == 0 { args.x_step } else { STEP };
+                    let blocks = COUNT * <$register>::BLOCKS;
+                    for index in 0..args.tiles {
+                        let (tile_x, tile_y) = args.further(WIDTH, index);
+                        let place = |p: usize, b: usize| tile_y.wrapping_add(p * args.y_step + b * args.y_block);
+                        // SAFETY: every address is in bounds by the caller's promise.
+                        unsafe {
+                            let mut sum = [[<$register>::zero(); WIDTH]; COUNT];
+                            for r in 0..COUNT {
+                                for p in 0..WIDTH {
+                                    sum[r][p] = match args.start {
+                                        Start::Value(value) => {
+                                            <$register>::load(|b| value.as_ptr().add(r * <$register>::BLOCKS + b))
+                                        }
+                                        Start::Output => {
+                                            <$register>::load(|b| place(p, r * <$register>::BLOCKS + b).cast_const())
+                                        }
+                                    };
+                                }
+                            }
+                            let mut weights = all_weights;
+                            for tap in args.taps {
+                                let x: *const f32 = tile_x.wrapping_offset(tap.offset).cast();
+                                let mut channel = |channel: usize| {
+                                    let x = x.add(channel);
+                                    let weights = weights.add(channel * blocks);
+                                    let weight: [$register; COUNT] = std::array::from_fn(|r| {
+                                        <$register>::weights(weights.add(r * <$register>::BLOCKS))
+                                    });
+                                    for p in 0..WIDTH {
+                                        let value = <$register>::splat(x.add(p * step * LANES));
+                                        for r in 0..COUNT {
+                                            sum[r][p] = value.mul_add(weight[r], sum[r][p]);
+                                        }
+                                    }
+                                };
+                                // Almost all blocks are whole: eight channels without a loop.
+                                if tap.channels == LANES {
+                                    for c in 0..LANES {
+                                        channel(c);
+                                    }
+                                } else {
+                                    for c in 0..tap.channels {
+                                        channel(c);
+                                    }
+                                }
+                                weights = weights.add(tap.channels * blocks);
+                            }
+                            for r in 0..COUNT {
+                                for p in 0..WIDTH {
+                                    sum[r][p].store(|b| place(p, r * <$register>::BLOCKS + b));
+                                }
                             }
                         }
-                    };
-                    // Almost all blocks are whole: eight channels without a loop.
-                    if tap.channels == super::LANES {
-                        for c in 0..super::LANES {
-                            channel(c);
-                        }
-                    } else {
-                        for c in 0..tap.channels {
-                            channel(c);
-                        }
-                    }
-                    weights = weights.add(tap.channels * BLOCKS);
-                }
-                for b in 0..BLOCKS {
-                    for p in 0..WIDTH {
-                        _mm256_store_ps(tile_y.add(p * args.y_step + b * args.y_block).cast(), sum[b][p]);
                     }
                 }
             }
-        }
+        };
     }
+
+    path!(avx2, __m256, "avx2,fma,f16c", one register: 1 2 3 4 5 6 7 8 9 10 11 12, two: 1 2 3 4 5 6);
+    path!(
+        avx512, __m512, "avx512f,avx512vl",
+        one register: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, two: 1 2 3 4 5 6 7 8 9 10 11 12 13 14
+    );
 
     /// # Safety
     /// As [`super::weight_rows`], on a processor with AVX2 and FMA.
@@ -375,171 +524,13 @@ mod avx2 {
                     for (channel, acc) in acc.iter_mut().enumerate() {
                         *acc = _mm256_fmadd_ps(_mm256_broadcast_ss(&*x.add(channel)), gradient, *acc);
                     }
-                    x = x.add(args.x_step[0] * super::LANES);
-                    dy = dy.add(super::LANES);
+                    x = x.add(args.x_step[0] * LANES);
+                    dy = dy.add(LANES);
                 }
             }
             for (acc, sum) in acc.iter().zip(sum) {
                 let address = sum.0.as_mut_ptr();
                 _mm256_store_ps(address, _mm256_add_ps(_mm256_load_ps(address), *acc));
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use super::{Lane, PackedSlice, Start, TileArgs};
-    use crate::kernels::packed::HalfLane;
-    use std::arch::x86_64::{
-        __m512, _mm256_castpd_ps, _mm256_castps_pd, _mm256_load_ps, _mm256_loadu_si256, _mm256_store_ps,
-        _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps256_ps512, _mm512_castps512_ps256, _mm512_cvtph_ps,
-        _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_insertf64x4, _mm512_loadu_ps, _mm512_set1_ps,
-        _mm512_setzero_ps,
-    };
-
-    /// Sixteen weights as they are kept: those of two blocks.
-    trait Weight: Copy {
-        /// # Safety
-        /// On a processor with AVX-512; the pointer is to two of these.
-        #[allow(unsafe_code)]
-        unsafe fn load(from: *const Self) -> __m512;
-    }
-
-    impl Weight for Lane {
-        #[allow(unsafe_code)]
-        #[inline(always)]
-        unsafe fn load(from: *const Self) -> __m512 {
-            // SAFETY: promised by the caller.
-            unsafe { _mm512_loadu_ps(from.cast()) }
-        }
-    }
-
-    impl Weight for HalfLane {
-        #[allow(unsafe_code)]
-        #[inline(always)]
-        unsafe fn load(from: *const Self) -> __m512 {
-            // SAFETY: promised by the caller; not every pair is 32-byte aligned.
-            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
-        }
-    }
-
-    /// Two lanes in one register.
-    ///
-    /// # Safety
-    /// On a processor with AVX-512; both can be read.
-    #[allow(unsafe_code)]
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    unsafe fn join(low: *const Lane, high: *const Lane) -> __m512 {
-        // SAFETY: promised by the caller; a `Lane` is 32-byte aligned.
-        unsafe {
-            let low = _mm512_castps256_ps512(_mm256_load_ps(low.cast()));
-            let high = _mm256_castps_pd(_mm256_load_ps(high.cast()));
-            _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castps_pd(low), high))
-        }
-    }
-
-    /// # Safety
-    /// As [`super::tile`] for 2 or 4 blocks, on a processor with AVX-512.
-    #[allow(unsafe_code)]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub(super) unsafe fn tile(blocks: usize, width: usize, args: &TileArgs<'_>) {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            match args.weights {
-                PackedSlice::Full(weights) => tile_of(blocks, width, args, weights.as_ptr()),
-                PackedSlice::Half(weights) => tile_of(blocks, width, args, weights.as_ptr()),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`tile`]; `weights` are those of `args`.
-    #[allow(unsafe_code)]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    unsafe fn tile_of<W: Weight>(blocks: usize, width: usize, args: &TileArgs<'_>, weights: *const W) {
-        /// One arm per width, each with the step that is most common as a constant and 0 for any other.
-        macro_rules! dispatch {
-            ($pairs:literal: $($width:literal)*) => {
-                match (width, args.x_step) {
-                    $(
-                        // SAFETY: passed on from the caller.
-                        ($width, 1) => unsafe { fixed::<W, $pairs, $width, 1>(args, weights) },
-                        // SAFETY: as above.
-                        ($width, _) => unsafe { fixed::<W, $pairs, $width, 0>(args, weights) },
-                    )*
-                    _ => unreachable!("tiles are no wider than max_width"),
-                }
-            };
-        }
-        if blocks == 4 {
-            dispatch!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-        } else {
-            dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-        }
-    }
-
-    /// # Safety
-    /// As [`tile`] for `PAIRS` · 2 blocks; `STEP` equals `x_step` unless it is 0.
-    #[allow(unsafe_code)]
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    unsafe fn fixed<W: Weight, const PAIRS: usize, const WIDTH: usize, const STEP: usize>(
-        args: &TileArgs<'_>,
-        all_weights: *const W,
-    ) {
-        let step = if STEP == 0 { args.x_step } else { STEP };
-        for index in 0..args.tiles {
-            let (tile_x, tile_y) = args.further(WIDTH, index);
-            let place = |voxel: usize, block: usize| tile_y.wrapping_add(voxel * args.y_step + block * args.y_block);
-            let mut sum = [[_mm512_setzero_ps(); WIDTH]; PAIRS];
-            // SAFETY: every address is in bounds by the caller's promise; a `Lane` is 32-byte aligned.
-            unsafe {
-                for pair in 0..PAIRS {
-                    for p in 0..WIDTH {
-                        sum[pair][p] = match args.start {
-                            Start::Value(value) => {
-                                let value = value.as_ptr().add(2 * pair);
-                                join(value, value.add(1))
-                            }
-                            Start::Output => join(place(p, 2 * pair), place(p, 2 * pair + 1)),
-                        };
-                    }
-                }
-                let mut weights = all_weights;
-                for tap in args.taps {
-                    let x: *const f32 = tile_x.wrapping_offset(tap.offset).cast();
-                    let mut channel = |channel: usize| {
-                        let x = x.add(channel);
-                        let weights = weights.add(channel * 2 * PAIRS);
-                        let weight: [_; PAIRS] = std::array::from_fn(|pair| W::load(weights.add(2 * pair)));
-                        for p in 0..WIDTH {
-                            let value = _mm512_set1_ps(*x.add(p * step * super::LANES));
-                            for pair in 0..PAIRS {
-                                sum[pair][p] = _mm512_fmadd_ps(value, weight[pair], sum[pair][p]);
-                            }
-                        }
-                    };
-                    // Almost all blocks are whole: eight channels without a loop.
-                    if tap.channels == super::LANES {
-                        for c in 0..super::LANES {
-                            channel(c);
-                        }
-                    } else {
-                        for c in 0..tap.channels {
-                            channel(c);
-                        }
-                    }
-                    weights = weights.add(tap.channels * 2 * PAIRS);
-                }
-                for pair in 0..PAIRS {
-                    for p in 0..WIDTH {
-                        let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum[pair][p]));
-                        _mm256_store_ps(place(p, 2 * pair).cast(), _mm512_castps512_ps256(sum[pair][p]));
-                        _mm256_store_ps(place(p, 2 * pair + 1).cast(), _mm256_castpd_ps(high));
-                    }
-                }
             }
         }
     }
