@@ -22,7 +22,8 @@ pub enum Precision {
     #[default]
     F32,
     /// Two bytes, of which eight bits are the mantissa: half the memory. The weights of convolutions are rounded too. In
-    /// training mode this holds for what waits for the backward pass; gradients are f32.
+    /// training mode this holds for what waits for the backward pass; gradients are f32, and rounded as they are multiplied
+    /// where convolutions multiply tiles.
     Bf16,
 }
 

@@ -314,7 +314,8 @@ fn too_little_memory_is_said_before_anything_is_read() {
     assert!(!set.path("out").exists());
 }
 
-/// Patches shrink before a scan is refused; the manifest says so, and what comes out does not depend on threads.
+/// Patches shrink before a scan is refused; the manifest says so, and patches of one size give the same bytes on one thread
+/// and on two.
 #[test]
 fn where_memory_is_short_patches_shrink() {
     let set = Set::new(1);

@@ -4,7 +4,7 @@
 use super::conv::{TapPass, halo_needed};
 use super::tile::{WeightRows, weight_rows};
 use crate::Isa;
-use crate::layout::{Blocked, LANES, Lane};
+use crate::layout::{Blocked, Dims, LANES, Lane};
 use rayon::prelude::*;
 
 /// Voxels that one call of the inner kernel sums, at least: it keeps its sums in registers for so long.
@@ -28,14 +28,8 @@ pub(crate) fn weight_gradient(
     connected: impl Fn(usize, usize) -> bool,
     mut add: impl FnMut(usize, usize, usize, f32),
 ) {
-    let needed = halo_needed(std::slice::from_ref(pass), broadcast.dims.extent);
-    assert!(
-        (0..3).all(|a| needed[a] <= broadcast.dims.halo[a]),
-        "input halo too small"
-    );
-    assert_eq!(pass.count, lanes.dims.extent, "pass and gradient differ");
-    assert_eq!(broadcast.dims.batch, lanes.dims.batch, "unequal batches");
-    let channels_of = |dims: &crate::layout::Dims, block: usize| LANES.min(dims.channels - block * LANES);
+    assert_fits(pass, &broadcast.dims, &lanes.dims);
+    let channels_of = |dims: &Dims, block: usize| LANES.min(dims.channels - block * LANES);
     let pairs: Vec<(usize, usize)> = (0..lanes.dims.blocks())
         .flat_map(|l| (0..broadcast.dims.blocks()).map(move |b| (l, b)))
         .filter(|&(l, b)| {
@@ -100,6 +94,15 @@ pub(crate) fn weight_gradient(
             }
         }
     }
+}
+
+/// # Panics
+/// When the halo of `broadcast` is too small for the taps, or the pass is not that of `lanes`.
+pub(super) fn assert_fits(pass: &TapPass, broadcast: &Dims, lanes: &Dims) {
+    let needed = halo_needed(std::slice::from_ref(pass), broadcast.extent);
+    assert!((0..3).all(|a| needed[a] <= broadcast.halo[a]), "input halo too small");
+    assert_eq!(pass.count, lanes.extent, "pass and gradient differ");
+    assert_eq!(broadcast.batch, lanes.batch, "unequal batches");
 }
 
 /// Gradient of a bias: the sum over all voxels, per channel.

@@ -9,7 +9,8 @@ use super::stage::{Grid, Held, line, sets};
 use super::{Cut, OUT_BLOCKS};
 use crate::Isa;
 use crate::element::Element;
-use crate::kernels::conv::{TapPass, halo_needed};
+use crate::kernels::conv::TapPass;
+use crate::kernels::weight_gradient::assert_fits;
 use crate::layout::{Blocked, LANES, Lane};
 use crate::vector::{Kernel, Vector};
 use rayon::prelude::*;
@@ -26,13 +27,7 @@ pub(crate) fn weight_gradient<X: Element, Y: Element>(
     lanes: &Blocked<Y>,
     mut add: impl FnMut(usize, usize, usize, f32),
 ) {
-    let needed = halo_needed(std::slice::from_ref(pass), broadcast.dims.extent);
-    assert!(
-        (0..3).all(|a| needed[a] <= broadcast.dims.halo[a]),
-        "input halo too small"
-    );
-    assert_eq!(pass.count, lanes.dims.extent, "pass and gradient differ");
-    assert_eq!(broadcast.dims.batch, lanes.dims.batch, "unequal batches");
+    assert_fits(pass, &broadcast.dims, &lanes.dims);
     let passes = std::slice::from_ref(pass);
     let sets = sets(&[broadcast.dims.channels], ROW / LANES);
     let [depth, _, width] = pass.count;
