@@ -4,8 +4,8 @@ use crate::PipelineError;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use viscera_image::phantom::{Anatomy, RenderConfig, Tissue};
-use viscera_image::{LabelMap, LabelTable, Volume};
+use viscera_image::phantom::{Anatomy, RenderConfig, RenderDescription, Tissue, reshape};
+use viscera_image::{Convention, LabelMap, LabelTable, Volume, resample_linear, resample_nearest, shape_for_spacing};
 use viscera_io::{
     Annotations, Classes, Dataset, DatasetJson, Image, ReadOptions, SourceHeader, Split, read_image, read_label_map,
     write_image, write_json, write_label_map,
@@ -49,6 +49,8 @@ pub struct AnatomySource {
     /// How the scans vary.
     #[serde(default)]
     pub render: RenderConfig,
+    /// Spacing in mm `[z, y, x]`, axes as in the files, that both are brought to first; that of the files where absent.
+    pub spacing: Option<[f64; 3]>,
 }
 
 /// `about/CASE.json` of a rendered case.
@@ -56,7 +58,7 @@ pub struct AnatomySource {
 struct About<'a> {
     anatomy: &'a str,
     #[serde(flatten)]
-    description: viscera_image::phantom::RenderDescription,
+    description: RenderDescription,
 }
 
 impl Anatomies {
@@ -133,21 +135,20 @@ impl Anatomies {
                 if paths.iter().all(|path| path.is_file()) {
                     continue;
                 }
-                let image = if let (false, Some(scan)) = (rendered, &loaded.image) {
-                    scan.clone()
+                let seed = seed.wrapping_mul(1_000_000).wrapping_add(number as u64);
+                let (image, structures) = if let (false, Some(scan)) = (rendered, &loaded.image) {
+                    (scan.clone(), loaded.structures.clone())
                 } else {
-                    let (image, description) = loaded.anatomy.render(
-                        &loaded.source.render,
-                        seed.wrapping_mul(1_000_000).wrapping_add(number as u64),
-                    )?;
+                    let (image, structures, description) = loaded.render(seed)?;
                     let anatomy = loaded.source.name.as_str();
                     let about = root.join("about").join(format!("{case}.json"));
                     write_json(&about, &About { anatomy, description })?;
-                    Image::from(image)
+                    (Image::from(image), structures)
                 };
                 write_image(&paths[0], &image)?;
-                let header = SourceHeader::from_geometry(loaded.labels.geometry());
-                write_label_map(&paths[1], &loaded.labels, &header, table.entries())?;
+                let labels = structures.map(|id| loaded.ids[usize::from(id)]);
+                let header = SourceHeader::from_geometry(labels.geometry());
+                write_label_map(&paths[1], &labels, &header, table.entries())?;
                 made += 1;
             }
         }
@@ -164,12 +165,34 @@ impl Anatomies {
 /// An anatomy in memory.
 struct Loaded<'a> {
     source: &'a AnatomySource,
-    anatomy: Anatomy,
+    structures: LabelMap,
+    /// Tissue of each structure.
+    tissues: Vec<Option<Tissue>>,
     image: Option<Image>,
-    /// Ids of the data set's classes.
-    labels: LabelMap,
+    scan: Option<Volume<f32>>,
+    /// Structures above which there is lung.
+    under_lung: Vec<u8>,
+    /// Id of the data set's class of each structure.
+    ids: [u8; 256],
     /// The classes that the label map annotates.
     classes: Vec<String>,
+}
+
+impl Loaded<'_> {
+    /// A scan of a seed, the structures that it shows, and how it came about.
+    fn render(&self, seed: u64) -> Result<(Volume<i16>, LabelMap, RenderDescription), PipelineError> {
+        let config = &self.source.render;
+        let (structures, scan) = reshape(
+            &self.structures,
+            &self.tissues,
+            self.scan.as_ref(),
+            config.reshape,
+            seed,
+        )?;
+        let anatomy = Anatomy::new(&structures, &self.tissues, scan.as_ref(), &self.under_lung)?;
+        let (image, description) = anatomy.render(config, seed)?;
+        Ok((image, structures, description))
+    }
 }
 
 impl AnatomySource {
@@ -247,21 +270,36 @@ impl AnatomySource {
             .image
             .as_deref()
             .map(|path| read_image(path, &ReadOptions::default()));
-        let image = image.transpose()?.map(|read| read.image);
-        let scan: Option<Volume<f32>> = image.clone().map(Image::into_f32);
-        let under: Vec<u8> = self
+        let mut image = image.transpose()?.map(|read| read.image);
+        let mut scan: Option<Volume<f32>> = image.clone().map(Image::into_f32);
+        if let Some(scan) = &scan {
+            let same = scan.geometry().require_same_grid(structures.geometry());
+            same.map_err(|error| self.fault(error.to_string()))?;
+        }
+        let mut structures = structures;
+        if let Some(spacing) = self.spacing {
+            let shape = shape_for_spacing(structures.geometry(), spacing)?;
+            structures = resample_nearest(&structures, shape, Convention::HalfPixel)?;
+            if let Some(fine) = &scan {
+                let coarse = resample_linear(fine, shape, Convention::HalfPixel)?;
+                image = Some(Image::from(coarse.map(|v| v.round() as i16)));
+                scan = Some(coarse);
+            }
+        }
+        let under_lung = self
             .under_lung
             .iter()
             .filter_map(|name| names.get(name).copied())
             .collect();
-        let anatomy = Anatomy::new(&structures, &tissues, scan.as_ref(), &under)
-            .map_err(|error| self.fault(error.to_string()))?;
         let named = table.entries().iter().filter(|e| classes.contains(&e.id));
         Ok(Loaded {
             source: self,
-            anatomy,
+            structures,
+            tissues,
             image,
-            labels: structures.map(|id| ids[usize::from(id)]),
+            scan,
+            under_lung,
+            ids,
             classes: named.map(|e| e.name.clone()).collect(),
         })
     }

@@ -3,10 +3,10 @@
 //! After SynthSeg (Billot et al. 2023): networks that learn from labels under random looks rely on shape and context.
 //! Where the scan itself is at hand its own detail stays, and only the brightness of each structure moves.
 
-use super::Phase;
 use super::draw::Draw;
 use super::scan::{Effects, ScanDescription, blur, scan};
 use super::tissue::{Appearance, Tissue};
+use super::{Phase, findings};
 use crate::{AxisMap, ImageError, LabelMap, Volume};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,12 @@ pub struct RenderConfig {
     pub noise: bool,
     /// Padding and streaks.
     pub artefacts: bool,
+    /// How far bodies differ from the one that is rendered, 0…2; see [`super::reshape`], which whoever renders calls first.
+    pub reshape: f32,
+    /// Share of scans with lesions in liver, spleen and kidneys, 0…1. They show; labels stay those of the organs.
+    pub lesions: f32,
+    /// Share of scans whose liver shows vessels that nobody labelled, 0…1.
+    pub liver_vessels: f32,
 }
 
 impl Default for RenderConfig {
@@ -35,6 +41,9 @@ impl Default for RenderConfig {
             border_blur: 0.5,
             noise: true,
             artefacts: true,
+            reshape: 0.0,
+            lesions: 0.0,
+            liver_vessels: 0.0,
         }
     }
 }
@@ -43,11 +52,14 @@ impl RenderConfig {
     /// Checks the numbers.
     ///
     /// # Errors
-    /// [`ImageError::BadParameter`] for a share outside 0…1 or a blur outside 0…10 voxels.
+    /// [`ImageError::BadParameter`] for a share outside 0…1, a blur outside 0…10 voxels, or a `reshape` outside 0…2.
     pub fn validate(&self) -> Result<(), ImageError> {
         for (what, value, most) in [
             ("wild_intensity", self.wild_intensity, 1.0),
             ("border_blur", self.border_blur, 10.0),
+            ("reshape", self.reshape, 2.0),
+            ("lesions", self.lesions, 1.0),
+            ("liver_vessels", self.liver_vessels, 1.0),
         ] {
             if !(0.0..=most).contains(&value) {
                 let value = f64::from(value);
@@ -67,6 +79,10 @@ pub struct RenderDescription {
     pub phase: Phase,
     /// Whether brightness is random beyond realism.
     pub wild_intensity: bool,
+    /// Lesions that show.
+    pub lesions: usize,
+    /// Vessels in the liver that show and that no label map has.
+    pub vessels: usize,
     /// The scanner's part.
     pub scan: ScanDescription,
 }
@@ -154,6 +170,9 @@ impl Anatomy {
             Some((image, structures, means)) => self.change(image, structures, means, &appearance, &mut draw),
             None => self.paint(&appearance, &mut draw),
         };
+        let mut draw = Draw::new(seed, 3);
+        let vessels = findings::vessels(&mut hu, &self.tissue, &appearance, config.liver_vessels, &mut draw);
+        let lesions = findings::lesions(&mut hu, &self.tissue, &appearance, config.lesions, &mut draw);
         if self.scan.is_none() {
             for axis in 0..3 {
                 blur(&mut hu, geometry.shape, axis, config.border_blur);
@@ -173,6 +192,8 @@ impl Anatomy {
             seed,
             phase,
             wild_intensity: wild,
+            lesions,
+            vessels,
             scan,
         };
         Ok((image, description))

@@ -415,6 +415,7 @@ fn an_anatomy_without_a_scan_is_filled_up() {
         noise: false,
         artefacts: false,
         border_blur: 0.0,
+        ..RenderConfig::default()
     };
     let (scan, _) = anatomy.render(&config, 4).unwrap();
     let at = |z: usize, y: usize, x: usize| scan.get([z, y, x]).unwrap();
