@@ -8,9 +8,9 @@ use crate::kernels::activation::Pointwise;
 use crate::kernels::amx::{self, TileWeights};
 use crate::kernels::conv::{PackedWeights, TapPass, Window, Write, pack_bias, run_passes};
 use crate::kernels::moments::Partial;
-use crate::kernels::norm::{self, Affine, Statistics, Tail};
+use crate::kernels::norm::{self, Affine, Deferred, Statistics, Tail};
 use crate::kernels::packed::Kept;
-use crate::kernels::pointwise;
+use crate::kernels::pointwise::{self, Summand};
 use crate::kernels::scope::Scope;
 use crate::kernels::winograd::{self, Form, WinogradWeights};
 use crate::layout::{Blocked, BufferPool, Dims, Lane};
@@ -457,6 +457,7 @@ impl Engine {
         pool.hoards = training.is_some();
         let mut values: Vec<Option<Blocked<E>>> = self.graph.nodes.iter().map(|_| None).collect();
         let mut statistics = vec![None; self.graph.nodes.len()];
+        let mut deferred: Vec<Option<Deferred>> = self.graph.nodes.iter().map(|_| None).collect();
         let mut left = plan.readers.clone();
         for (step, packed) in self.steps.iter().zip(&self.packed) {
             let start = Instant::now();
@@ -486,6 +487,7 @@ impl Engine {
                 training,
                 &values,
                 &mut statistics,
+                &mut deferred,
                 &mut output,
             );
             values[step.output.0] = Some(output);
@@ -544,6 +546,13 @@ impl Engine {
         steps + self.graph.outputs.iter().filter(|o| **o == id).count() == 1
     }
 
+    /// Whether a sum reads a value, once, and nobody else does.
+    fn only_added(&self, id: viscera_net::NodeId) -> bool {
+        let reads = |step: &Step| step.reads().iter().filter(|read| **read == id).count();
+        let added = |step: &Step| matches!(step.kind, Kind::Add { .. }) && reads(step) == 1;
+        self.only_reader(id) && self.steps.iter().any(added)
+    }
+
     /// Statistics of a norm that takes them from elsewhere than its input.
     fn fixed(&self, moments: Moments, dims: Dims, eps: f32) -> Statistics {
         match moments {
@@ -585,6 +594,7 @@ impl Engine {
         training: Option<u64>,
         values: &[Option<Blocked<E>>],
         statistics: &mut [Option<Statistics>],
+        deferred: &mut [Option<Deferred>],
         output: &mut Blocked<E>,
     ) {
         let read: Vec<&Blocked<E>> = step.reads().iter().filter_map(|id| values[id.0].as_ref()).collect();
@@ -611,15 +621,32 @@ impl Engine {
                 };
                 if in_place {
                     let found = find(output);
-                    norm::forward_in_place(self.isa, output, &found, &tail);
+                    // A sum can do it as it loads, which saves a walk through memory.
+                    if training.is_none() && tail.can_wait() && self.only_added(step.output) {
+                        deferred[step.output.0] = Some(Deferred::new(found, tail));
+                    } else {
+                        norm::forward_in_place(self.isa, output, &found, &tail);
+                    }
                 } else {
                     let found = find(read[0]);
                     norm::forward(self.isa, read[0], &found, &tail, output);
                     statistics[step.output.0] = Some(found);
                 }
             }
-            Kind::Add { slope } if in_place => pointwise::add_in_place(self.isa, output, &read, *slope),
-            Kind::Add { slope } => pointwise::add(self.isa, &read, *slope, output),
+            Kind::Add { slope } => {
+                let summand = |id: &viscera_net::NodeId| {
+                    let norm = deferred[id.0].as_ref();
+                    values[id.0].as_ref().map(|value| Summand { value, norm })
+                };
+                // In place, the first one's buffer has become the output's.
+                let summands: Vec<Summand<'_, E>> = step.reads().iter().filter_map(summand).collect();
+                if in_place {
+                    let norm = deferred[step.inputs[0].0].as_ref();
+                    pointwise::add_in_place(self.isa, output, norm, &summands, *slope);
+                } else {
+                    pointwise::add(self.isa, &summands, *slope, output);
+                }
+            }
             // In place, dropout between a convolution and a norm hands on what was gathered.
             Kind::Dropout { .. } if in_place => {
                 statistics[step.output.0] = statistics[step.inputs[0].0].take();

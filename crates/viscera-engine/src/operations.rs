@@ -173,7 +173,7 @@ impl Engine {
         let read: Vec<&Blocked> = inputs.iter().map(|input| &**input).collect();
         for (place, &input) in step.inputs.iter().enumerate().filter(|(_, id)| self.wanted(**id)) {
             let mut product = pool.take(dy.dims);
-            pointwise::add(self.isa, &[&dy], None, &mut product);
+            pointwise::add(self.isa, &[(&dy).into()], None, &mut product);
             gate::multiply_others(self.isa, &read, place, &mut product);
             if gate::repeats(&tape.plan.dims(input), &dy.dims) {
                 gradients.scatter(input, &tape.plan, pool, |dx| gate::reduce(&product, dx));

@@ -115,6 +115,21 @@ impl Anatomies {
             }
             annotations = there.annotations().clone();
             count = there.description().num_training;
+            // What a longer list asked for and never made would be a case without a scan.
+            let wanted: BTreeSet<String> = loaded
+                .iter()
+                .flat_map(|l| l.source.cases())
+                .map(|(case, _)| case)
+                .collect();
+            let Annotations { cases, centres, .. } = &mut annotations;
+            centres.retain(|case, centre| {
+                let ours = self.anatomies.iter().any(|a| a.name == *centre);
+                let stays = !ours || wanted.contains(case) || there.image_path(Split::Train, case).is_file();
+                if !stays && cases.remove(case).is_some() {
+                    count = count.saturating_sub(1);
+                }
+                stays
+            });
         }
         for loaded in &loaded {
             for (case, _) in loaded.source.cases() {
@@ -278,7 +293,8 @@ impl AnatomySource {
         }
         let mut structures = structures;
         if let Some(spacing) = self.spacing {
-            let shape = shape_for_spacing(structures.geometry(), spacing)?;
+            let shape = shape_for_spacing(structures.geometry(), spacing);
+            let shape = shape.map_err(|error| self.fault(error.to_string()))?;
             structures = resample_nearest(&structures, shape, Convention::HalfPixel)?;
             if let Some(fine) = &scan {
                 let coarse = resample_linear(fine, shape, Convention::HalfPixel)?;

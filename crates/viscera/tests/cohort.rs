@@ -119,18 +119,38 @@ labels = "source/labelsTr/phantom_4_0000.nii.gz"
 cases = 1
 under_lung = ["liver"]
 tissues = [["kidney_*", "renal_cortex"], ["*", "soft_tissue"]]
+
+[[anatomy]]
+name = "three"
+labels = "source/labelsTr/phantom_4_0000.nii.gz"
+image = "source/imagesTr/phantom_4_0000_0000.nii.gz"
+cases = 2
+copies = 1
+spacing = [12, 6, 9]
+render = { reshape = 1.5, lesions = 1.0, liver_vessels = 1.0 }
+tissues = [["liver", "liver"], ["spleen", "spleen"]]
 "#;
     std::fs::write(&list, toml).unwrap();
     let phantoms = ["phantom", "-o", text(&out), "--spacing", "6,6,6", "--shape", "30,40,50"];
     assert!(viscera(&phantoms).status.success());
     let arguments = ["phantom", "-o", text(&out), "--anatomies", text(&list), "--seed", "9"];
     let first = viscera(&arguments);
-    assert!(stdout(&first).contains("4 made, 0 already there"), "{}", stderr(&first));
+    assert!(stdout(&first).contains("7 made, 0 already there"), "{}", stderr(&first));
     let scan = |name: &str| std::fs::read(out.join("imagesTr").join(format!("{name}_0000.nii.gz"))).unwrap();
     assert!(scan("one_0000") != scan("one_0001") && scan("one_0000") != scan("one_copy_0000"));
+    let labels = |name: &str| viscera_io::read_label_map(&out.join("labelsTr").join(format!("{name}.nii.gz"))).unwrap();
+    // The same body in other looks; other bodies where it is reshaped, on the grid that was asked for.
+    assert_eq!(labels("one_0000"), labels("one_0001"));
+    let [first, second, copy] = ["three_0000", "three_0001", "three_copy_0000"].map(labels);
+    assert_eq!(first.geometry(), copy.geometry());
+    let voxels = first.data().len() as f64 / (30.0 * 40.0 * 50.0 / 3.0);
+    assert!((0.97..1.03).contains(&voxels), "{:?}", first.shape());
+    assert!(first != second && first != copy);
+    let volume = |map: &viscera_image::LabelMap| map.data().iter().filter(|id| **id == 1).count() as f64;
+    assert!((0.4..2.5).contains(&(volume(&first) / volume(&copy))));
     let before = scan("one_0001");
     std::fs::remove_file(out.join("imagesTr/one_0001_0000.nii.gz")).unwrap();
-    assert!(stdout(&viscera(&arguments)).contains("1 made, 3 already there"));
+    assert!(stdout(&viscera(&arguments)).contains("1 made, 6 already there"));
     assert!(before == scan("one_0001"));
 
     let read = |path: &Path| -> serde_json::Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
@@ -140,7 +160,19 @@ tissues = [["kidney_*", "renal_cortex"], ["*", "soft_tissue"]]
     assert_eq!(annotations["default"], "all");
     assert!(annotations["cases"]["two_0000"].as_array().unwrap().len() > 8);
     assert_eq!(annotations["centres"]["two_0000"], "two");
-    assert_eq!(read(&out.join("dataset.json"))["numTraining"], 5);
+    assert_eq!(read(&out.join("dataset.json"))["numTraining"], 8);
+
+    // A shorter list than that of a run that was stopped: what was never made is no case.
+    std::fs::remove_file(out.join("imagesTr/three_0001_0000.nii.gz")).unwrap();
+    std::fs::write(
+        &list,
+        toml.replace("cases = 2\ncopies = 1\nspacing", "cases = 1\ncopies = 1\nspacing"),
+    )
+    .unwrap();
+    assert!(stdout(&viscera(&arguments)).contains("0 made, 6 already there"));
+    let annotations = read(&out.join("annotations.json"));
+    assert!(annotations["cases"]["three_0001"].is_null() && !annotations["cases"]["three_0000"].is_null());
+    assert_eq!(read(&out.join("dataset.json"))["numTraining"], 7);
 
     for (from, to, said) in [
         ("\"liver\", lien", "\"livre\", lien", "livre"),
@@ -150,6 +182,10 @@ tissues = [["kidney_*", "renal_cortex"], ["*", "soft_tissue"]]
         ("name = \"two\"", "name = \"one\"", "two anatomies"),
         ("cases = 1", "cases = 1\ncopies = 1", "copies"),
         ("cases = 2", "csaes = 2", "csaes"),
+        ("reshape = 1.5", "reshape = 3.5", "reshape"),
+        ("spacing = [12, 6, 9]", "spacing = [0, 6, 9]", "three"),
+        ("spacing = [12, 6, 9]", "spacing = [12, nan, 9]", "three"),
+        ("spacing = [12, 6, 9]", "spacing = [12, 6, 1e-12]", "three"),
         (
             "under_lung = [\"liver\"]",
             "structures = \"none.json\"",

@@ -402,9 +402,9 @@ impl Gradients {
         let isa = self.isa;
         self.write(id, plan, pool, |fresh, sum| {
             if fresh {
-                pointwise::add(isa, &[gradient], None, sum);
+                pointwise::add(isa, &[gradient.into()], None, sum);
             } else {
-                pointwise::add_in_place(isa, sum, &[gradient], None);
+                pointwise::add_in_place(isa, sum, None, &[gradient.into()], None);
             }
         });
     }

@@ -183,6 +183,11 @@ impl Tail {
         }
     }
 
+    /// Whether it is one `act(x · a + b)` with a leaky ReLU or none, which [`Deferred`] can do.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.then.is_none()
+    }
+
     /// Replaces a row of a block of a sample.
     fn row(&self, isa: Isa, statistics: &Statistics, unit: usize, block: usize, row: &mut [Lane]) {
         isa.run(self.map(statistics, unit, block, row));
@@ -207,6 +212,61 @@ pub(crate) fn forward_in_place<E: Element>(isa: Isa, x: &mut Blocked<E>, statist
     x.change_lanes(isa, |sample, block, _, _, row| {
         tail.row(isa, statistics, sample * blocks + block, block, row);
     });
+}
+
+/// A norm that nobody has carried out yet: its only reader, a sum, does so as it loads.
+#[derive(Debug)]
+pub(crate) struct Deferred {
+    statistics: Statistics,
+    tail: Tail,
+}
+
+impl Deferred {
+    /// Of a tail that [`Tail::can_wait`].
+    pub(crate) fn new(statistics: Statistics, tail: Tail) -> Self {
+        Self { statistics, tail }
+    }
+
+    /// Carries it out on a row of a block of a sample.
+    pub(crate) fn change(&self, isa: Isa, [sample, block]: [usize; 2], row: &mut [Lane]) {
+        let unit = sample * self.tail.scale.len() + block;
+        isa.run(self.tail.map(&self.statistics, unit, block, row));
+    }
+
+    /// Adds what it makes of a row of a block of a sample.
+    pub(crate) fn add<E: Element>(&self, isa: Isa, [sample, block]: [usize; 2], row: &[E], sum: &mut [Lane]) {
+        let unit = sample * self.tail.scale.len() + block;
+        let [scale, shift] = fold(&self.statistics, &self.tail, unit, block).map(Lane);
+        isa.run(AddMapped {
+            scale,
+            shift,
+            slope: self.tail.slope,
+            row,
+            sum,
+        });
+    }
+}
+
+/// sum += act(row · scale + shift).
+struct AddMapped<'a, E> {
+    scale: Lane,
+    shift: Lane,
+    slope: f32,
+    row: &'a [E],
+    sum: &'a mut [Lane],
+}
+
+impl<E: Element> Kernel for AddMapped<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (scale, shift, slope) = (V::load(&self.scale), V::load(&self.shift), V::splat(self.slope));
+        for (sum, lane) in self.sum.iter_mut().zip(self.row) {
+            let value: V = lane.load();
+            V::load(sum).add(value.mul_add(scale, shift).leaky(slope)).store(sum);
+        }
+    }
 }
 
 /// row = act(row · scale + shift).

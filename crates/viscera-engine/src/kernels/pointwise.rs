@@ -1,35 +1,66 @@
 //! Functions of single voxels: sums, channel scaling, joining and taking channels.
 
 use super::activation::Leaky;
+use super::norm::Deferred;
 use crate::Isa;
 use crate::element::Element;
 use crate::layout::{Blocked, LANES, Lane};
 use crate::vector::{Kernel, Vector};
 
+/// One part of a sum.
+pub(crate) struct Summand<'a, E> {
+    pub(crate) value: &'a Blocked<E>,
+    /// What must first be done to it.
+    pub(crate) norm: Option<&'a Deferred>,
+}
+
+impl<'a, E> From<&'a Blocked<E>> for Summand<'a, E> {
+    fn from(value: &'a Blocked<E>) -> Self {
+        Self { value, norm: None }
+    }
+}
+
 /// y = act(Σ inputs), where `slope` is that of a leaky ReLU, or `None` for no activation.
-pub(crate) fn add<E: Element>(isa: Isa, inputs: &[&Blocked<E>], slope: Option<f32>, y: &mut Blocked<E>) {
+pub(crate) fn add<E: Element>(isa: Isa, inputs: &[Summand<'_, E>], slope: Option<f32>, y: &mut Blocked<E>) {
+    let Some((first, others)) = inputs.split_first() else {
+        return;
+    };
     y.fill_lanes(isa, |sample, block, z, yy, row| {
-        row.copy_from_slice(&inputs[0].lanes(isa, sample, block, z, yy));
-        add_rows(isa, row, &inputs[1..], slope, [sample, block, z, yy]);
+        row.copy_from_slice(&first.value.lanes(isa, sample, block, z, yy));
+        add_rows(isa, row, first.norm, others, slope, [sample, block, z, yy]);
     });
 }
 
-/// The same in place of the first input.
-pub(crate) fn add_in_place<E: Element>(isa: Isa, y: &mut Blocked<E>, others: &[&Blocked<E>], slope: Option<f32>) {
+/// The same in place of the first input, to which `norm` must first be done.
+pub(crate) fn add_in_place<E: Element>(
+    isa: Isa,
+    y: &mut Blocked<E>,
+    norm: Option<&Deferred>,
+    others: &[Summand<'_, E>],
+    slope: Option<f32>,
+) {
     y.change_lanes(isa, |sample, block, z, yy, row| {
-        add_rows(isa, row, others, slope, [sample, block, z, yy]);
+        add_rows(isa, row, norm, others, slope, [sample, block, z, yy]);
     });
 }
 
 fn add_rows<E: Element>(
     isa: Isa,
     row: &mut [Lane],
-    others: &[&Blocked<E>],
+    norm: Option<&Deferred>,
+    others: &[Summand<'_, E>],
     slope: Option<f32>,
     [sample, block, z, y]: [usize; 4],
 ) {
+    if let Some(norm) = norm {
+        norm.change(isa, [sample, block], row);
+    }
     for other in others {
-        isa.run(AddTo(row, other.row(sample, block, z, y)));
+        let values = other.value.row(sample, block, z, y);
+        match other.norm {
+            Some(norm) => norm.add(isa, [sample, block], values, row),
+            None => isa.run(AddTo(row, values)),
+        }
     }
     if let Some(slope) = slope {
         isa.run(Leaky(row, Lane([slope; LANES])));
