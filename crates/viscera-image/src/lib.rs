@@ -3,6 +3,7 @@
 //! Axis order is (z, y, x) in memory and in every public triple; lengths are millimetres; world points are
 //! `[right, anterior, superior]` (RAS+). CT intensities are Hounsfield units (HU).
 
+mod border;
 mod components;
 mod crop;
 mod error;
@@ -19,6 +20,7 @@ mod spline;
 mod volume;
 mod voxel;
 
+pub use border::{BorderFit, fit_border};
 pub use components::{Component, Components, components};
 pub use crop::{bounding_box, bounding_box_in, crop, cropped_geometry, paste, paste_over};
 pub use error::ImageError;

@@ -54,7 +54,7 @@ pub use normalise::normalise;
 pub use outputs::{LabelFormat, MeshFormat, Outputs, surface, write_statistics};
 pub use phantoms::{PhantomSet, phantom_config};
 pub use plausibility::look_over;
-pub use postprocess::{Removed, clean};
+pub use postprocess::{HuAt, Removed, clean};
 pub use predict::{Infer, Predictor, Reader};
 pub use prepare::{Frame, NetworkInput, Oriented};
 pub use probability::{ProbabilityKind, ProbabilityMap};

@@ -46,7 +46,7 @@ impl Localised {
     ) -> Result<Self, PipelineError> {
         let grid = resampled_geometry(&input.geometry, input.grid.shape, input.grid.convention)?;
         let mut labels = Volume::new(grid, labels)?;
-        let removed = clean(&mut labels, stage, classes)?;
+        let removed = clean(&mut labels, None, stage, classes)?;
         Ok(Self {
             labels,
             removed,

@@ -5,7 +5,7 @@ use crate::recipe::{Axis, ClassList, Far, PostRule, Stage};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use viscera_image::{Component, Components, LabelMap, LabelTable, components, morphology};
+use viscera_image::{BorderFit, Component, Components, LabelMap, LabelTable, components, fit_border, morphology};
 
 /// What one rule of a stage changed of one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,6 +34,9 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// The scan on the label map's grid: HU at an index `[z, y, x]`.
+pub type HuAt<'a> = &'a (dyn Fn([usize; 3]) -> f32 + Sync);
+
 /// Components, voxels removed and voxels added per class.
 type Account = BTreeMap<u8, [usize; 3]>;
 
@@ -45,10 +48,18 @@ type Account = BTreeMap<u8, [usize; 3]>;
 ///
 /// # Errors
 /// [`PipelineError::Image`] for a grid of 2³² voxels or more, or a radius that is none.
-pub fn clean(labels: &mut LabelMap, stage: &Stage, table: &LabelTable) -> Result<Vec<Removed>, PipelineError> {
+///
+/// Rules that look at the scan do nothing without one.
+pub fn clean(
+    labels: &mut LabelMap,
+    scan: Option<HuAt<'_>>,
+    stage: &Stage,
+    table: &LabelTable,
+) -> Result<Vec<Removed>, PipelineError> {
     let voxel_ml = labels.geometry().voxel_volume_mm3() / 1000.0;
     let mut work = Work {
         labels,
+        scan,
         table,
         found: None,
     };
@@ -74,6 +85,7 @@ pub fn clean(labels: &mut LabelMap, stage: &Stage, table: &LabelTable) -> Result
 
 struct Work<'a> {
     labels: &'a mut LabelMap,
+    scan: Option<HuAt<'a>>,
     table: &'a LabelTable,
     /// The components and which of them are still there, as long as only whole components go.
     found: Option<(Components, Vec<bool>)>,
@@ -116,6 +128,21 @@ impl Work<'_> {
                 self.remove(&goes.map(|(_, p)| p.0).collect::<Vec<_>>())
             }
             PostRule::RemoveFar(far) => self.remove_far(far),
+            PostRule::FitBorder(rule) => {
+                let Some(scan) = self.scan else {
+                    return Ok(Account::new());
+                };
+                let fit = BorderFit {
+                    darker_hu: rule.darker_hu,
+                    within_hu: rule.within_hu,
+                    above_hu: rule.above_hu,
+                    radius_mm: rule.radius_mm,
+                };
+                self.reshape(&rule.classes, |labels, id| {
+                    let [removed, added] = fit_border(labels, id, scan, &fit)?;
+                    Ok([0, removed, added])
+                })
+            }
             PostRule::Erase { classes } => {
                 let ids = self.ids(classes);
                 let goes = self.by_size(|c| ids.contains(&c.label))?;
@@ -239,6 +266,7 @@ impl Work<'_> {
 mod tests {
     use super::*;
     use crate::Recipe;
+    use crate::recipe::Fit;
     use proptest::prelude::*;
     use viscera_image::{Geometry, Volume};
 
@@ -260,6 +288,41 @@ mod tests {
         ClassList::Named(names.iter().map(|n| (*n).to_owned()).collect())
     }
 
+    /// A rule that looks at the scan sees each voxel's own, and does nothing without one.
+    #[test]
+    fn borders_follow_the_scan() {
+        let table = LabelTable::flare13();
+        let mut labels = Volume::filled(Geometry::ras([9, 20, 30], [1.0; 3]), 0u8).unwrap();
+        for at in 0..labels.data().len() {
+            // The liver's label reaches from x = 10 to 20; the scan shows it from 11 to 21.
+            labels.data_mut()[at] = u8::from((10..20).contains(&(at % 30)));
+        }
+        let rule = PostRule::FitBorder(Fit {
+            classes: named(&["liver"]),
+            darker_hu: 60.0,
+            within_hu: 40.0,
+            above_hu: 50.0,
+            radius_mm: 1.0,
+        });
+        let before = labels.clone();
+        assert!(
+            clean(&mut labels, None, &stage(vec![rule.clone()]), &table)
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(labels, before);
+        let hu = |[_, _, x]: [usize; 3]| if (11..21).contains(&x) { 110.0 } else { -100.0 };
+        let removed = clean(&mut labels, Some(&hu), &stage(vec![rule]), &table).unwrap();
+        assert_eq!(
+            (removed.len(), removed[0].rule, removed[0].organ.as_str()),
+            (1, "fit_border", "liver")
+        );
+        assert_eq!((removed[0].components, removed[0].voxels), (0, 9 * 20));
+        let row: Vec<usize> = (0..30).filter(|x| labels.data()[*x] == 1).collect();
+        // The blur of the scan leaves the outermost voxel as it is.
+        assert_eq!(row, (11..20).collect::<Vec<_>>());
+    }
+
     fn row(values: &[u8], spacing: [f64; 3]) -> LabelMap {
         Volume::new(Geometry::ras([1, 1, values.len()], spacing), values.to_vec()).unwrap()
     }
@@ -270,7 +333,7 @@ mod tests {
         let mut labels = row(&[1, 1, 1, 0, 1, 0, 2, 2, 0, 3], [5.0, 1.0, 1.0]);
         let table = LabelTable::flare13();
         let rules = vec![largest(named(&["liver", "kidney_right"]), 1, 10.0)];
-        let removed = clean(&mut labels, &stage(rules), &table).unwrap();
+        let removed = clean(&mut labels, None, &stage(rules), &table).unwrap();
         assert_eq!(labels.data(), [1, 1, 1, 0, 0, 0, 0, 0, 0, 3]);
         assert_eq!(removed.len(), 2);
         assert_eq!((removed[0].organ.as_str(), removed[0].voxels), ("liver", 1));
@@ -284,10 +347,10 @@ mod tests {
         let mut labels = row(&[1, 1, 0, 1, 1], [1.0; 3]);
         let table = LabelTable::flare13();
         let rules = vec![largest(ClassList::All, 1, 0.0), largest(ClassList::All, 1, 1.0)];
-        clean(&mut labels, &stage(rules.clone()), &table).unwrap();
+        clean(&mut labels, None, &stage(rules.clone()), &table).unwrap();
         assert_eq!(labels.data(), [1, 1, 0, 0, 0]);
         let rules = vec![rules[0].clone(), largest(ClassList::All, 1, 2.0)];
-        let removed = clean(&mut labels, &stage(rules), &table).unwrap();
+        let removed = clean(&mut labels, None, &stage(rules), &table).unwrap();
         assert_eq!(labels.data(), [0; 5]);
         assert_eq!((removed.len(), removed[0].place), (1, 2));
     }
@@ -296,7 +359,7 @@ mod tests {
     fn two_pieces_may_stay() {
         let mut labels = row(&[3, 0, 3, 3, 0, 3, 3, 3, 0, 1], [1.0; 3]);
         let rules = vec![largest(named(&["spleen"]), 2, 0.0)];
-        clean(&mut labels, &stage(rules), &LabelTable::flare13()).unwrap();
+        clean(&mut labels, None, &stage(rules), &LabelTable::flare13()).unwrap();
         assert_eq!(labels.data(), [0, 0, 3, 3, 0, 3, 3, 3, 0, 1]);
     }
 
@@ -310,7 +373,7 @@ mod tests {
         };
         let cleaned = |at_most| {
             let mut labels = row(&all, [1.0; 3]);
-            clean(&mut labels, &stage(vec![rule(at_most)]), &LabelTable::flare13()).unwrap();
+            clean(&mut labels, None, &stage(vec![rule(at_most)]), &LabelTable::flare13()).unwrap();
             labels.into_parts().1
         };
         assert_eq!(cleaned(None), [1, 1, 1, 0, 2, 2, 0, 0, 0, 2, 2, 2, 2]);
@@ -330,7 +393,7 @@ mod tests {
                 axis: Some(Axis::Z),
                 distance_mm,
             });
-            let removed = clean(&mut labels, &stage(vec![rule]), &LabelTable::flare13()).unwrap();
+            let removed = clean(&mut labels, None, &stage(vec![rule]), &LabelTable::flare13()).unwrap();
             (labels.into_parts().1, removed)
         };
         // Their common centroid lies 55 mm above that of the liver, which lies at 4.
@@ -350,7 +413,7 @@ mod tests {
             axis: None,
             distance_mm: 54.0,
         });
-        clean(&mut labels, &stage(vec![rule]), &LabelTable::flare13()).unwrap();
+        clean(&mut labels, None, &stage(vec![rule]), &LabelTable::flare13()).unwrap();
         assert_eq!(labels.data()[9..11], [0, 0]);
     }
 
@@ -379,7 +442,7 @@ mod tests {
             let table = LabelTable::flare13();
             let before = Volume::new(Geometry::ras([5, 6, 7], [2.0, 1.0, 0.8]), data).unwrap();
             let mut after = before.clone();
-            let removed = clean(&mut after, &stage(rules.clone()), &table).unwrap();
+            let removed = clean(&mut after, None, &stage(rules.clone()), &table).unwrap();
             let count = |labels: &LabelMap, id: u8| labels.data().iter().filter(|&&v| v == id).count();
             for class in table.entries() {
                 let mine = removed.iter().filter(|r| r.organ == class.name);
@@ -388,7 +451,7 @@ mod tests {
             }
             let mut single = before;
             for rule in rules {
-                clean(&mut single, &stage(vec![rule]), &table).unwrap();
+                clean(&mut single, None, &stage(vec![rule]), &table).unwrap();
             }
             prop_assert_eq!(single, after);
         }

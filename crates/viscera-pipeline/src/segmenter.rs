@@ -370,7 +370,13 @@ impl Segmenter {
                             }
                         }
                     }
-                    removed.extend(clean(&mut labels, stage, &ready.classes)?);
+                    let (scan, start) = (oriented.volume(), input.part.start);
+                    let [_, ny, nx] = scan.shape();
+                    let hu = |[z, y, x]: [usize; 3]| {
+                        let at = ((start[0] + z) * ny + start[1] + y) * nx + start[2] + x;
+                        scan.data()[at].to_f32()
+                    };
+                    removed.extend(clean(&mut labels, Some(&hu), stage, &ready.classes)?);
                     clock.step(format!("{id}.postprocess"));
                     let roi = RoiReport::new(input.part, grid.spacing, fallback);
                     // What a later stage finds lies over what earlier ones found.

@@ -36,7 +36,7 @@ fn rules_change_what_scipy_changes() {
             expected.data_mut()[at] = label;
         }
         stage.postprocess = vec![step.rule.clone()];
-        clean(&mut labels, &stage, &table).unwrap();
+        clean(&mut labels, None, &stage, &table).unwrap();
         let different = labels
             .data()
             .iter()
@@ -49,7 +49,7 @@ fn rules_change_what_scipy_changes() {
     // As one list, the same.
     stage.postprocess = all;
     let mut at_once = first;
-    let removed = clean(&mut at_once, &stage, &table).unwrap();
+    let removed = clean(&mut at_once, None, &stage, &table).unwrap();
     assert!(at_once == labels);
     assert_eq!(removed.iter().map(|r| r.place).max(), Some(stage.postprocess.len()));
 }

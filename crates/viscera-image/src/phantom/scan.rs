@@ -164,7 +164,7 @@ fn spread(values: &[f32]) -> f32 {
 }
 
 /// Gaussian blur along one axis, `sigma` in voxels; the border repeats.
-pub(super) fn blur(data: &mut [f32], shape: [usize; 3], axis: usize, sigma: f32) {
+pub(crate) fn blur(data: &mut [f32], shape: [usize; 3], axis: usize, sigma: f32) {
     if sigma < 0.15 || shape[axis] < 2 {
         return;
     }

@@ -36,6 +36,8 @@ pub enum PostRule {
     /// `remove_far`: components of everything that is labelled, whatever the classes, go where their centroid lies far from
     /// a place in the body.
     RemoveFar(Far),
+    /// `fit_border`: the border moves to where the scan shows it. Only in stages that segment.
+    FitBorder(Fit),
     /// `erase`: classes that have done their work.
     Erase {
         /// The classes.
@@ -64,6 +66,22 @@ pub enum PostRule {
     },
 }
 
+/// How a border follows the scan: the table of `fit_border`. HU are those of the scan after a blur of 0.8 mm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fit {
+    /// The classes, one after the other; of even brightness, such as liver and spleen.
+    pub classes: ClassList,
+    /// What is darker than the class's median by more than this goes.
+    pub darker_hu: f32,
+    /// Background within this of the median joins,
+    pub within_hu: f32,
+    /// if it is brighter than this: without contrast medium organs look like muscle.
+    pub above_hu: f32,
+    /// How far the border may move along each axis; where slices are thicker, it stays.
+    pub radius_mm: f64,
+}
+
 /// What is too far: the table of `remove_far`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +106,8 @@ struct RawRule {
     remove_small: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remove_far: Option<Far>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fit_border: Option<Fit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     erase: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +135,7 @@ impl RawRule {
             ("keep_largest", self.keep_largest.is_some()),
             ("remove_small", self.remove_small.is_some()),
             ("remove_far", self.remove_far.is_some()),
+            ("fit_border", self.fit_border.is_some()),
             ("erase", self.erase.is_some()),
             ("fill_holes", self.fill_holes.is_some()),
             ("open", self.open.is_some()),
@@ -150,6 +171,8 @@ impl TryFrom<RawRule> for PostRule {
             }
         } else if let Some(far) = raw.remove_far.take() {
             Self::RemoveFar(far)
+        } else if let Some(fit) = raw.fit_border.take() {
+            Self::FitBorder(fit)
         } else if let Some(classes) = raw.erase.take() {
             Self::Erase { classes }
         } else if let Some(classes) = raw.fill_holes.take() {
@@ -169,7 +192,7 @@ impl TryFrom<RawRule> for PostRule {
             }
         } else {
             return Err(lacks(
-                "keep_largest, remove_small, remove_far, erase, fill_holes, open or close",
+                "keep_largest, remove_small, remove_far, fit_border, erase, fill_holes, open or close",
             ));
         };
         match raw.keys().first() {
@@ -202,6 +225,7 @@ impl From<PostRule> for RawRule {
                 raw.at_most = at_most;
             }
             PostRule::RemoveFar(far) => raw.remove_far = Some(far),
+            PostRule::FitBorder(fit) => raw.fit_border = Some(fit),
             PostRule::Erase { classes } => raw.erase = Some(classes),
             PostRule::FillHoles { classes, slicewise } => {
                 raw.fill_holes = Some(classes);
@@ -228,6 +252,7 @@ impl PostRule {
             Self::KeepLargest { .. } => "keep_largest",
             Self::RemoveSmall { .. } => "remove_small",
             Self::RemoveFar(_) => "remove_far",
+            Self::FitBorder(_) => "fit_border",
             Self::Erase { .. } => "erase",
             Self::FillHoles { .. } => "fill_holes",
             Self::Open { .. } => "open",
@@ -273,6 +298,23 @@ impl PostRule {
                     return Err(format!("{name}: from names no class"));
                 }
                 &far.from
+            }
+            Self::FitBorder(fit) => {
+                for (key, hu) in [("darker_hu", fit.darker_hu), ("within_hu", fit.within_hu)] {
+                    if !(hu >= 0.0 && hu.is_finite()) {
+                        return Err(format!("{name}: {key} = {hu} is no difference of HU"));
+                    }
+                }
+                if !fit.above_hu.is_finite() {
+                    return Err(format!("{name}: above_hu = {} is no HU", fit.above_hu));
+                }
+                if !(fit.radius_mm > 0.0 && fit.radius_mm <= MAX_RADIUS_MM) {
+                    return Err(format!(
+                        "{name}: radius_mm = {} is not in 0 < r ≤ {MAX_RADIUS_MM}",
+                        fit.radius_mm
+                    ));
+                }
+                fit.classes.names()
             }
             Self::Open { classes, radius_mm } | Self::Close { classes, radius_mm } => {
                 if !(*radius_mm > 0.0 && *radius_mm <= MAX_RADIUS_MM) {
@@ -373,14 +415,28 @@ mod tests {
             { remove_small = "all", min_volume_mm3 = 1000, at_most = 30 },
             { remove_far = { from = ["liver"], axis = "z", distance_mm = 170 } },
             { remove_far = { from = ["aorta", "inferior_vena_cava"], distance_mm = 170 } },
+            { fit_border = { classes = ["liver"], darker_hu = 90, within_hu = 35, above_hu = 75, radius_mm = 2 } },
             { erase = ["adrenal_gland_left"] },
             { fill_holes = "all", slicewise = true },
             { open = ["liver"], radius_mm = 2 },
             { close = ["liver"], radius_mm = 2.5 }"#;
         let first = recipe(rules).unwrap();
-        assert_eq!(first.stages[1].postprocess.len(), 8);
+        assert_eq!(first.stages[1].postprocess.len(), 9);
         let again = Recipe::parse(&first.canonical().unwrap(), "r").unwrap();
         assert_eq!(again, first);
+    }
+
+    #[test]
+    fn a_stage_that_localises_has_no_scan_to_fit_to() {
+        let text = Recipe::builtin_text("efficientsegnet-small").unwrap();
+        let rule =
+            "{ fit_border = { classes = \"all\", darker_hu = 90, within_hu = 35, above_hu = 65, radius_mm = 2 } }";
+        let first = "{ keep_largest = \"all\", min_volume_mm3 = 1000 }";
+        assert!(text.contains(first));
+        let error = Recipe::parse(&text.replacen(first, rule, 1), "r")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("fit_border looks at the scan"), "{error}");
     }
 
     #[test]
@@ -396,6 +452,14 @@ mod tests {
             ("{ open = \"all\" }", "lacks the key radius_mm"),
             ("{ open = \"all\", radius_mm = 0 }", "0 < r"),
             ("{ close = \"all\", radius_mm = 1000 }", "0 < r"),
+            (
+                "{ fit_border = { classes = \"all\", darker_hu = 90, within_hu = 35, above_hu = 75, radius_mm = 0 } }",
+                "fit_border: radius_mm = 0",
+            ),
+            (
+                "{ fit_border = { classes = \"all\", darker_hu = -1, within_hu = 35, above_hu = 75, radius_mm = 2 } }",
+                "darker_hu = -1",
+            ),
             ("{ remove_small = \"all\" }", "lacks the key min_volume_mm3"),
             ("{ remove_small = \"all\", min_volume_mm3 = -1 }", "is not a volume"),
             (
