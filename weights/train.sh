@@ -75,6 +75,6 @@ viscera phantom -o "$work/bodies" --anatomies "$work/bodies.toml" --seed 7
 printf '{ "validation": [%s] }\n' '"phantom_7_0150", "phantom_7_0152", "phantom_7_0154", "phantom_7_0156", "real_a_0078", "real_a_0079", "body_c_0058", "body_c_0059", "atlas_0048", "atlas_0049", "dome_d_0013"' > "$work/bodies/splits.json"
 recipe 96 2e-3 2e-3
 fit "$work/bodies" sixth fine 2400 fifth
-fit "$work/bodies" run coarse COARSE_STEPS sixth
+fit "$work/bodies" run coarse 400 sixth
 
 viscera model card "$work/run/model.safetensors" --text "$here/CARD.md" -o "$here/default.safetensors"
