@@ -226,6 +226,11 @@ impl AnatomySource {
         if self.copies > 0 && self.image.is_none() {
             return Err(self.fault("copies need an image".to_owned()));
         }
+        if let Some(spacing) = self.spacing
+            && !spacing.iter().all(|mm| (0.1..=50.0).contains(mm))
+        {
+            return Err(self.fault(format!("spacing {spacing:?} is not between 0.1 and 50 mm")));
+        }
         let table = LabelTable::flare14();
         if let Some(class) = self.classes.values().find(|class| table.by_name(class).is_none()) {
             let known: Vec<&str> = table.entries().iter().map(|e| e.name.as_str()).collect();
@@ -293,8 +298,7 @@ impl AnatomySource {
         }
         let mut structures = structures;
         if let Some(spacing) = self.spacing {
-            let shape = shape_for_spacing(structures.geometry(), spacing);
-            let shape = shape.map_err(|error| self.fault(error.to_string()))?;
+            let shape = shape_for_spacing(structures.geometry(), spacing)?;
             structures = resample_nearest(&structures, shape, Convention::HalfPixel)?;
             if let Some(fine) = &scan {
                 let coarse = resample_linear(fine, shape, Convention::HalfPixel)?;
