@@ -25,7 +25,7 @@ pub struct RenderConfig {
     pub noise: bool,
     /// Padding and streaks.
     pub artefacts: bool,
-    /// How far bodies differ from the one that is rendered, 0…2; see [`super::reshape`], which whoever renders calls first.
+    /// How far bodies differ from the one that is rendered, 0…2; see [`super::reshape()`], which whoever renders calls first.
     pub reshape: f32,
     /// Share of scans with lesions in liver, spleen and kidneys, 0…1. They show; labels stay those of the organs.
     pub lesions: f32,
