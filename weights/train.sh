@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the default model again. Two cores need about four hours.
+# Trains the default model again. Two cores need about four hours: its parts' times, added up. It has not been run as a whole.
 #
 #   weights/train.sh DATA WORK
 #
