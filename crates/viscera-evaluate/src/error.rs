@@ -41,6 +41,9 @@ pub enum EvaluateError {
         /// What was given.
         value: f64,
     },
+    /// Lesions are to count as part of organs, but no class is one.
+    #[error("no class of these label maps is a lesion; say which one is (--lesions)")]
+    NoLesions,
     /// A table that cannot be used.
     #[error("{reason}{}: {path}", line.map(|l| format!(" (line {l})")).unwrap_or_default(), path = path.display())]
     Table {

@@ -11,7 +11,7 @@ use crate::statistics::{Group, Statistics, groups};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use viscera_image::{AnnotatedClasses, LabelMap, LabelTable};
+use viscera_image::{AnnotatedClasses, LabelMap, LabelTable, settle};
 use viscera_io::read_label_map;
 use viscera_metrics::{
     CaseScore, FlareEdition, FlareOptions, LesionCounts, LesionOptions, LesionSummary, Metric, MetricsError, Summary,
@@ -146,7 +146,7 @@ pub struct LesionBlock {
 /// # Errors
 /// [`EvaluateError::Io`] for files that cannot be read, [`EvaluateError::UnknownClass`],
 /// [`EvaluateError::NothingToCompare`] when no name matches, [`EvaluateError::Measure`] when grids differ and
-/// resampling was not asked for, [`EvaluateError::Table`] and [`EvaluateError::UnknownColumn`] for a case table that
+/// resampling was not asked for, [`EvaluateError::NoLesions`], [`EvaluateError::Table`] and [`EvaluateError::UnknownColumn`] for a case table that
 /// does not fit, [`EvaluateError::BadTolerance`], [`EvaluateError::Confidence`].
 pub fn evaluate(
     reference: &Path,
@@ -167,6 +167,10 @@ pub fn evaluate(
         .transpose()?;
     let scores = options.score_options(&known)?;
     let lesion_class = lesion_class(options, &known, wanted)?;
+    let in_organs = options
+        .lesions_in_organs
+        .then(|| lesions(&known, lesion_class))
+        .transpose()?;
     let lesion_options = LesionOptions::default();
     let case_table = match &options.case_table {
         Some(path) => CaseTable::read(path, &options.by)?,
@@ -188,7 +192,27 @@ pub fn evaluate(
         let annotated = wanted.unwrap_or_else(|| known.annotated(&pair.case, &truth));
         let names = [&pair.reference, &pair.prediction].map(|path| path.display().to_string());
         let [r, p] = names;
-        measured.push(CaseScore::measure(r, p, &truth, &found, &annotated, &scores).map_err(in_case)?);
+        let measure = |truth: &LabelMap, found: &LabelMap, classes: &AnnotatedClasses| {
+            CaseScore::measure(&r, &p, truth, found, classes, &scores).map_err(in_case)
+        };
+        let mut score = match &in_organs {
+            None => measure(&truth, &found, &annotated)?,
+            Some(lesions) => measure(
+                &truth,
+                &found,
+                &annotated.iter().filter(|&c| lesions.contains(c)).collect(),
+            )?,
+        };
+        if let Some(lesions) = &in_organs {
+            let [truth, found] = [&truth, &found].map(|labels| {
+                let mut labels = labels.clone();
+                settle(&mut labels, |class| lesions.contains(class));
+                labels
+            });
+            let organs = annotated.iter().filter(|&c| !lesions.contains(c)).collect();
+            score.metrics.extend(measure(&truth, &found, &organs)?.metrics);
+        }
+        measured.push(score);
         if let Some(maps) = &mut confidence {
             maps.count(&pair.case, &truth, &found, &annotated, resampled)?;
         }
@@ -229,6 +253,7 @@ pub fn evaluate(
         resample_prediction: options.resample_prediction,
         scores,
         lesions: lesions.as_ref().map(|block| (known.name(block.class), lesion_options)),
+        lesions_in_organs: options.lesions_in_organs,
         confidence: options.confidence.as_ref().map(|path| path.display().to_string()),
         case_table: options.case_table.as_ref().map(|path| path.display().to_string()),
         by: options.by.clone(),
@@ -279,6 +304,13 @@ fn lesion_class(
     let names = ["tumour", "tumor", "lesion"];
     let found = names.iter().find_map(|name| known.table.by_name(name)).map(|e| e.id);
     Ok(found.filter(|&id| wanted.is_none_or(|classes| classes.contains(id))))
+}
+
+/// The classes that are lesions: `asked`, and those whose entries say so.
+fn lesions(known: &Known, asked: Option<u8>) -> Result<AnnotatedClasses, EvaluateError> {
+    let named = known.table.entries().iter().filter(|e| e.is_lesion()).map(|e| e.id);
+    let all: AnnotatedClasses = named.chain(asked).collect();
+    (!all.is_empty()).then_some(all).ok_or(EvaluateError::NoLesions)
 }
 
 #[cfg(test)]
@@ -358,6 +390,31 @@ mod tests {
         let evaluation = evaluate(&truth, &found, &options, |_, _| ()).unwrap();
         assert!(evaluation.cases[0].resampled && evaluation.settings.resample_prediction);
         assert_eq!(evaluation.summary.foreground_mean.get(Metric::Dice), Some(1.0));
+    }
+
+    #[test]
+    fn lesions_count_as_the_organ_around_them_when_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (truth, found) = (dir.path().join("a/x.nii.gz"), dir.path().join("b/x.nii.gz"));
+        // Liver with a tumour at its end; the prediction has no class for it, and misses one voxel.
+        write(&truth, vec![1, 14, 1, 1]);
+        write(&found, vec![1, 1, 1, 0]);
+        let dice = |lesions_in_organs, lesions: Option<&str>| {
+            let options = EvaluateOptions {
+                lesions_in_organs,
+                lesions: lesions.map(str::to_owned),
+                ..EvaluateOptions::default()
+            };
+            let evaluation = evaluate(&truth, &found, &options, |_, _| ()).unwrap();
+            assert_eq!(evaluation.settings.lesions_in_organs, lesions_in_organs);
+            let mean = |class: u8| evaluation.summary.mean.get(&class)?.mean.get(Metric::Dice);
+            [mean(1), mean(14)]
+        };
+        assert_eq!(dice(false, None), [Some(4.0 / 6.0), Some(0.0)]);
+        assert_eq!(dice(true, None), [Some(6.0 / 7.0), Some(0.0)]);
+        // Named by the user, the liver is a lesion: the tumour (one by its name) and it lie in nothing, and are scored as
+        // they are.
+        assert_eq!(dice(true, Some("liver")), [Some(4.0 / 6.0), Some(0.0)]);
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub struct EvaluateOptions {
     /// The class whose components are lesions, by name or id; `None` takes a class named `tumour`, `tumor` or `lesion`
     /// if a reference annotates it.
     pub lesions: Option<String>,
+    /// Scores organs with the lesions inside them ([`viscera_image::settle`]), in references and predictions; lesions
+    /// are scored as they are.
+    pub lesions_in_organs: bool,
     /// Maps of the predicted class's probability, joined by name: a folder, or the map of the only case.
     pub confidence: Option<PathBuf>,
     /// A table (CSV) with a column `case`.
@@ -104,6 +107,8 @@ pub struct Settings {
     pub scores: ScoreOptions,
     /// Lesion class and when components match, if lesions were counted.
     pub lesions: Option<(String, LesionOptions)>,
+    /// Whether lesions counted as part of the organs around them when those were scored.
+    pub lesions_in_organs: bool,
     /// Maps of confidence, as the user named them.
     pub confidence: Option<String>,
     /// Table of cases, as the user named it.

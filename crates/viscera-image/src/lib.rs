@@ -3,6 +3,7 @@
 //! Axis order is (z, y, x) in memory and in every public triple; lengths are millimetres; world points are
 //! `[right, anterior, superior]` (RAS+). CT intensities are Hounsfield units (HU).
 
+mod blur;
 mod border;
 mod components;
 mod crop;
@@ -16,11 +17,12 @@ mod orient;
 pub mod phantom;
 mod resample;
 mod resampling;
+mod settle;
 mod spline;
 mod volume;
 mod voxel;
 
-pub use border::{BorderFit, fit_border};
+pub use border::{BorderFit, fit_border, fit_border_bytes};
 pub use components::{Component, Components, components};
 pub use crop::{bounding_box, bounding_box_in, crop, cropped_geometry, paste, paste_over};
 pub use error::ImageError;
@@ -34,5 +36,6 @@ pub use resample::{
     resampled_geometry, shape_for_spacing,
 };
 pub use resampling::{Interpolator, Resampling, separate_axis};
+pub use settle::settle;
 pub use volume::{LabelMap, Volume};
 pub use voxel::{Intensity, Voxel};

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use viscera_image::{AnnotatedClasses, AxisMap, Convention, Geometry, Intensity, LabelMap, LabelTable, Volume};
-use viscera_image::{resample_linear, resample_nearest};
+use viscera_image::{resample_linear, resample_nearest, settle};
 use viscera_io::{Image, MappedFile, ReadOptions, atomic_write, read_image, read_label_map};
 
 /// A case ready for sampling.
@@ -95,7 +95,7 @@ impl CachedCase {
         let mut organs = None;
         if lesions.contains(&true) {
             let mut settled = labels.clone();
-            settle(&mut settled, &lesions);
+            settle(&mut settled, |id| lesions[usize::from(id)]);
             for (label, &organ) in labels.data_mut().iter_mut().zip(settled.data()) {
                 if !has[usize::from(*label)] {
                     *label = organ;
@@ -237,35 +237,6 @@ fn working_shape(geometry: &Geometry, mm: f64) -> [usize; 3] {
         let coarser = ((n - 1) as f64 * geometry.spacing[a] / mm).round() as usize + 1;
         coarser.min(n).max(n.min(2))
     })
-}
-
-/// Gives lesions (true for their ids) the label of the organ that reaches them first, growing from neighbour to neighbour
-/// (6); those that none reaches become background.
-fn settle(labels: &mut LabelMap, lesions: &[bool]) {
-    let shape = labels.shape();
-    let strides = [shape[1] * shape[2], shape[2], 1];
-    let foreign = |id: u8| lesions[usize::from(id)];
-    let data = labels.data_mut();
-    let mut open: Vec<usize> = (0..data.len()).filter(|&i| foreign(data[i])).collect();
-    while !open.is_empty() {
-        // All of one round look at the same state: the result does not depend on the order.
-        let mut settled = Vec::new();
-        open.retain(|&i| {
-            let index = [i / strides[0], i / strides[1] % shape[1], i % shape[2]];
-            let neighbours = (0..3).flat_map(|a| {
-                let lower = (index[a] > 0).then(|| i - strides[a]);
-                let upper = (index[a] + 1 < shape[a]).then(|| i + strides[a]);
-                [lower, upper]
-            });
-            let organ = neighbours.flatten().map(|n| data[n]).find(|&id| id > 0 && !foreign(id));
-            settled.extend(organ.map(|id| (i, id)));
-            organ.is_none()
-        });
-        if settled.is_empty() {
-            open.drain(..).for_each(|i| data[i] = 0);
-        }
-        settled.into_iter().for_each(|(i, id)| data[i] = id);
-    }
 }
 
 /// What a cached case was made of: when it differs, the case is made anew.

@@ -55,6 +55,12 @@ pub(super) fn section(page: &mut Page, evaluation: &Evaluation, options: &Report
             ),
         );
     }
+    if settings.lesions_in_organs {
+        row(
+            "Organs",
+            "a lesion counts as part of the organ that reaches it first, in reference and prediction".to_owned(),
+        );
+    }
     if let Some(path) = &settings.confidence {
         row("Confidence", path.clone());
     }

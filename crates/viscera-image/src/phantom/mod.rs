@@ -36,7 +36,6 @@ pub use overlook::overlook_tumours;
 pub use render::{Anatomy, RenderConfig, RenderDescription};
 pub use reshape::reshape;
 pub use scan::ScanDescription;
-pub(crate) use scan::blur;
 pub use tissue::{Phase, Tissue};
 
 use crate::{ImageError, LabelMap, Orientation, Volume};

@@ -4,9 +4,10 @@
 //! Where the scan itself is at hand its own detail stays, and only the brightness of each structure moves.
 
 use super::draw::Draw;
-use super::scan::{Effects, ScanDescription, blur, scan};
+use super::scan::{Effects, ScanDescription, scan};
 use super::tissue::{Appearance, Tissue};
 use super::{Phase, findings};
+use crate::blur::blur;
 use crate::{AxisMap, ImageError, LabelMap, Volume};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -4,8 +4,8 @@
 //! the gradient of its blurred mask, so by about as many mm everywhere on its surface, and moves with what is near it.
 
 use super::draw::Draw;
-use super::scan::blur;
 use super::tissue::Tissue;
+use crate::blur::blur;
 use crate::voxel::allocate;
 use crate::{Geometry, ImageError, LabelMap, Volume};
 use rayon::prelude::*;
@@ -14,16 +14,24 @@ use rayon::prelude::*;
 const STEP_MM: f32 = 6.0;
 /// Most points along an axis; wider bodies get a wider step.
 const MOST_POINTS: usize = 128;
-/// Most change of the displacement per mm; below 1, so that nothing folds over.
-const MOST_STRAIN: f32 = 0.7;
+/// Most change of the flow per mm, of which a length can become the exponential or its inverse,
+const MOST_STRAIN: f32 = 1.5;
+/// and of one step along it; well below 1, so that nothing folds over.
+const STEP_STRAIN: f32 = 0.25;
 /// Structures thinner than this (mm, the radius of a ball or tube of their shape) are carried along only.
 const LEAST_RADIUS_MM: f32 = 2.0;
+/// Standard deviation of the angle by which a structure turns about each axis, radians,
+const TURN: f32 = 0.4;
+/// and how far that may move what lies at its ends, mm.
+const MOST_TURN_MM: f32 = 28.0;
 
-/// A label map of structures, and its scan where there is one, with each structure's size and place changed at random.
+/// A label map of structures, and its scan where there is one, with each structure's size, place and direction changed at
+/// random.
 ///
 /// `tissues[id]` is the tissue of each id, as in [`super::Anatomy::new`]: bones and what has no tissue only follow the rest.
-/// Three of four structures grow or shrink, by up to a third of their radius times `strength`, and move by about 5 mm
-/// times `strength`. Labels are taken by nearest neighbour, the scan trilinearly; both lie on the grid they came on. The
+/// Three of four structures grow or shrink, by up to a third of their radius times `strength`, move by about 5 mm times
+/// `strength`, and turn about their centre, by about 20 degrees times `strength` unless they are long: no end moves by more
+/// than 28 mm times `strength`. Labels are taken by nearest neighbour, the scan trilinearly; both lie on the grid they came on. The
 /// same seed gives the same bits on any number of threads.
 ///
 /// # Errors
@@ -52,6 +60,25 @@ pub fn reshape(
     let labels = warp.nearest(structures)?;
     let image = image.map(|image| warp.trilinear(image)).transpose()?;
     Ok((labels, image))
+}
+
+/// How a structure moves: by `way` (mm), and about an axis through `centre` (mm) that `turn` (radians, small) lies along.
+struct Pose {
+    way: [f32; 3],
+    turn: [f32; 3],
+    centre: [f32; 3],
+}
+
+impl Pose {
+    /// How far a point moves, mm; turned as far as a tangent goes, so that it grows by the way by a few per cent.
+    fn moves(&self, mm: [f32; 3]) -> [f32; 3] {
+        let arm: [f32; 3] = std::array::from_fn(|a| mm[a] - self.centre[a]);
+        let axes = |a: usize| ((a + 1) % 3, (a + 2) % 3);
+        std::array::from_fn(|a| {
+            let (b, c) = axes(a);
+            self.way[a] + self.turn[b] * arm[c] - self.turn[c] * arm[b]
+        })
+    }
 }
 
 /// Displacement in mm, `[z, y, x]`, from each point of a lattice to where it came from.
@@ -93,15 +120,56 @@ impl Warp {
             let (grows, most) = (draw.chance(0.75), (0.33 * radius).min(14.0));
             let growth = strength * draw.within(-most, most);
             let way: [f32; 3] = std::array::from_fn(|_| strength * draw.normal(0.0, 5.0));
+            let turn: [f32; 3] = std::array::from_fn(|_| draw.normal(0.0, TURN));
             let mask = warp.mask(structures, id as u8);
-            warp.push(&mask, 0.5 * radius, if grows { growth } else { 0.0 }, way);
+            let pose = warp.pose(&mask, way, turn, strength);
+            warp.push(&mask, 0.5 * radius, if grows { growth } else { 0.0 }, &pose);
         }
-        let strain = warp.strain();
-        if strain > MOST_STRAIN {
-            let less = MOST_STRAIN / strain;
-            warp.shift.iter_mut().flatten().for_each(|v| *v *= less);
-        }
+        warp.follow();
         Ok(warp)
+    }
+
+    /// Takes what the structures add up to for a steady flow, and follows it for a unit of time, by halving it until a step
+    /// is small and composing that with itself (Arsigny et al. 2006): however large, what comes out can be undone.
+    fn follow(&mut self) {
+        let strain = self.strain();
+        let halvings = (strain.min(MOST_STRAIN) / STEP_STRAIN).log2().ceil().max(0.0);
+        let scale = (MOST_STRAIN / strain).min(1.0) * (-halvings).exp2();
+        self.shift.iter_mut().flatten().for_each(|v| *v *= scale);
+        for _ in 0..halvings as usize {
+            let twice = |i: usize| {
+                let first: [f32; 3] = std::array::from_fn(|a| self.shift[a][i]);
+                let mm = self.mm(i);
+                let second = self.at(std::array::from_fn(|a| mm[a] + first[a]));
+                std::array::from_fn::<f32, 3, _>(|a| first[a] + second[a])
+            };
+            let shift: Vec<[f32; 3]> = (0..self.shift[0].len()).into_par_iter().map(twice).collect();
+            for (axis, values) in self.shift.iter_mut().enumerate() {
+                values.iter_mut().zip(&shift).for_each(|(v, all)| *v = all[axis]);
+            }
+        }
+    }
+
+    /// Displacement at a place (mm), trilinear; outside the lattice that of its border.
+    fn at(&self, mm: [f32; 3]) -> [f32; 3] {
+        let [(z0, fz), (y0, fy), (x0, fx)] = std::array::from_fn(|a| self.place(a, mm[a]));
+        let [_, py, px] = self.shape;
+        std::array::from_fn(|a| {
+            let line = |z: usize, y: usize| {
+                let at = (z * py + y) * px + x0;
+                let [low, high] = [self.shift[a][at], self.shift[a][at + 1]];
+                low + fx * (high - low)
+            };
+            let plane = |z: usize| line(z, y0) + fy * (line(z, y0 + 1) - line(z, y0));
+            plane(z0) + fz * (plane(z0 + 1) - plane(z0))
+        })
+    }
+
+    /// The point below a place (mm) along an axis, and how far it is from there to the next.
+    fn place(&self, axis: usize, mm: f32) -> (usize, f32) {
+        let at = (mm / self.step[axis]).clamp(0.0, (self.shape[axis] - 1) as f32);
+        let low = (at as usize).min(self.shape[axis] - 2);
+        (low, at - low as f32)
     }
 
     /// Number of a structure's voxels nearest to each point.
@@ -119,8 +187,38 @@ impl Warp {
         mask
     }
 
-    /// Adds one structure's growth and way, mm.
-    fn push(&mut self, mask: &[f32], reach_mm: f32, growth: f32, way: [f32; 3]) {
+    /// Way and turn of a structure of this mask, the turn cut where it would move the structure's ends too far.
+    fn pose(&self, mask: &[f32], way: [f32; 3], turn: [f32; 3], strength: f32) -> Pose {
+        let (mut sum, mut first, mut second) = (0f64, [0f64; 3], [0f64; 3]);
+        for (i, &weight) in mask.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+            let (weight, mm) = (f64::from(weight), self.mm(i));
+            sum += weight;
+            for axis in 0..3 {
+                first[axis] += weight * f64::from(mm[axis]);
+                second[axis] += weight * f64::from(mm[axis]).powi(2);
+            }
+        }
+        let centre = first.map(|v| v / sum.max(1.0));
+        let spread: [f64; 3] = std::array::from_fn(|a| (second[a] / sum.max(1.0) - centre[a].powi(2)).max(0.0));
+        let turn = std::array::from_fn(|a| {
+            // A structure's ends lie about two standard deviations from its centre.
+            let arm = 2.0 * (spread[(a + 1) % 3] + spread[(a + 2) % 3]).sqrt() as f32;
+            let most = MOST_TURN_MM / arm.max(MOST_TURN_MM);
+            strength * turn[a].clamp(-most, most)
+        });
+        let centre = centre.map(|c| c as f32);
+        Pose { way, turn, centre }
+    }
+
+    /// Place of a point, mm.
+    fn mm(&self, i: usize) -> [f32; 3] {
+        let [_, ny, nx] = self.shape;
+        let index = [i / (ny * nx), i / nx % ny, i % nx];
+        std::array::from_fn(|a| index[a] as f32 * self.step[a])
+    }
+
+    /// Adds one structure's growth (mm) and pose.
+    fn push(&mut self, mask: &[f32], reach_mm: f32, growth: f32, pose: &Pose) {
         let smooth = |mm: f32| {
             let mut soft = mask.to_vec();
             for axis in 0..3 {
@@ -138,10 +236,13 @@ impl Warp {
         if steepest <= 0.0 || top <= 0.0 {
             return;
         }
-        for axis in 0..3 {
-            // What grows outwards came from further inside.
-            let values = self.shift[axis].iter_mut().zip(slopes[axis].iter().zip(&wide));
-            values.for_each(|(shift, (slope, near))| *shift += growth * slope / steepest - way[axis] * near / top);
+        for i in (0..wide.len()).filter(|&i| wide[i] > 0.0) {
+            let moved = pose.moves(self.mm(i));
+            for axis in 0..3 {
+                // What grows outwards came from further inside.
+                let grown = growth * slopes[axis][i] / steepest;
+                self.shift[axis][i] += grown - moved[axis] * wide[i] / top;
+            }
         }
     }
 
@@ -178,26 +279,10 @@ impl Warp {
     /// Source index of every voxel of a row `[z, y]`, handed to `put` with its x.
     fn row(&self, geometry: &Geometry, z: usize, y: usize, mut put: impl FnMut(usize, [f32; 3])) {
         let spacing = geometry.spacing.map(|s| s as f32);
-        let place = |a: usize, i: usize| {
-            let at = (i as f32 * spacing[a] / self.step[a]).min((self.shape[a] - 1) as f32);
-            let low = (at as usize).min(self.shape[a] - 2);
-            (low, at - low as f32)
-        };
-        let ((z0, fz), (y0, fy)) = (place(0, z), place(1, y));
-        let [_, py, px] = self.shape;
         for x in 0..geometry.shape[2] {
-            let (x0, fx) = place(2, x);
-            let shift: [f32; 3] = std::array::from_fn(|a| {
-                let line = |z: usize, y: usize| {
-                    let at = (z * py + y) * px + x0;
-                    let [low, high] = [self.shift[a][at], self.shift[a][at + 1]];
-                    low + fx * (high - low)
-                };
-                let plane = |z: usize| line(z, y0) + fy * (line(z, y0 + 1) - line(z, y0));
-                plane(z0) + fz * (plane(z0 + 1) - plane(z0))
-            });
-            let index = [z, y, x];
-            put(x, std::array::from_fn(|a| index[a] as f32 + shift[a] / spacing[a]));
+            let index = [z, y, x].map(|i| i as f32);
+            let shift = self.at(std::array::from_fn(|a| index[a] * spacing[a]));
+            put(x, std::array::from_fn(|a| index[a] + shift[a] / spacing[a]));
         }
     }
 
@@ -346,6 +431,34 @@ mod tests {
             let ball = other.data().iter().filter(|l| **l == 1).count();
             assert!(wrong * 12 < ball, "seed {seed}: {wrong} of {ball}");
         }
+    }
+
+    /// A kidney stands upright and is flat: seen from above, its long side must point elsewhere in other bodies.
+    #[test]
+    fn structures_turn_about_their_centre() {
+        let mut labels = LabelMap::filled(Geometry::ras([60, 60, 60], [2.0; 3]), 0).unwrap();
+        for (at, label) in labels.data_mut().iter_mut().enumerate() {
+            let [z, y, x] = [at / 3600, at / 60 % 60, at % 60].map(|i| i as f32 * 2.0 - 59.0);
+            *label = u8::from((z / 50.0).powi(2) + (y / 30.0).powi(2) + (x / 18.0).powi(2) < 1.0);
+        }
+        let angle = |labels: &LabelMap| {
+            let voxels = labels.data().iter().enumerate().filter(|(_, l)| **l == 1);
+            let points: Vec<[f64; 2]> = voxels.map(|(i, _)| [(i / 60 % 60) as f64, (i % 60) as f64]).collect();
+            let mean = [0, 1].map(|a| points.iter().map(|p| p[a]).sum::<f64>() / points.len() as f64);
+            let moment = |a: usize, b: usize| points.iter().map(|p| (p[a] - mean[a]) * (p[b] - mean[b])).sum::<f64>();
+            0.5 * (2.0 * moment(0, 1)).atan2(moment(0, 0) - moment(1, 1)).to_degrees()
+        };
+        assert!(angle(&labels).abs() < 0.1);
+        let turned: Vec<f64> = (0..16)
+            .map(|seed| angle(&reshape(&labels, &TISSUES[..2], None, 1.0, seed).unwrap().0))
+            .collect();
+        let strong = turned.iter().filter(|a| a.abs() > 12.0).count();
+        assert!((3..=13).contains(&strong), "{turned:?}");
+        assert!(
+            turned.iter().any(|a| *a > 12.0) && turned.iter().any(|a| *a < -12.0),
+            "{turned:?}"
+        );
+        assert!(turned.iter().all(|a| a.abs() < 45.0), "{turned:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::draw::Draw;
 use super::texture;
 use crate::Geometry;
+use crate::blur::blur;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -163,90 +164,9 @@ fn spread(values: &[f32]) -> f32 {
     (squares / n.max(1.0) - mean * mean).max(0.0).sqrt() as f32
 }
 
-/// Gaussian blur along one axis, `sigma` in voxels; the border repeats.
-pub(crate) fn blur(data: &mut [f32], shape: [usize; 3], axis: usize, sigma: f32) {
-    if sigma < 0.15 || shape[axis] < 2 {
-        return;
-    }
-    let reach = (2.6 * sigma).ceil() as isize;
-    let weights: Vec<f32> = (-reach..=reach)
-        .map(|k| (-0.5 * (k as f32 / sigma).powi(2)).exp())
-        .collect();
-    let total: f32 = weights.iter().sum();
-    let weights: Vec<f32> = weights.iter().map(|w| w / total).collect();
-    let [nz, ny, nx] = shape;
-    let line = |source: &[f32], stride: usize, count: usize, out: &mut [f32]| {
-        for (i, o) in out.iter_mut().enumerate().take(count) {
-            *o = weights
-                .iter()
-                .enumerate()
-                .map(|(k, w)| {
-                    let at = (i as isize + k as isize - reach).clamp(0, count as isize - 1);
-                    w * source[at as usize * stride]
-                })
-                .sum();
-        }
-    };
-    match axis {
-        2 => data.par_chunks_mut(nx).for_each_init(
-            || vec![0f32; nx],
-            |out, row| {
-                line(row, 1, nx, out);
-                row.copy_from_slice(out);
-            },
-        ),
-        1 => data.par_chunks_mut(ny * nx).for_each_init(
-            || vec![0f32; ny],
-            |out, slice| {
-                for x in 0..nx {
-                    line(&slice[x..], nx, ny, out);
-                    for (y, &v) in out.iter().enumerate() {
-                        slice[y * nx + x] = v;
-                    }
-                }
-            },
-        ),
-        _ => {
-            let source = data.to_vec();
-            data.par_chunks_mut(ny * nx).enumerate().for_each(|(z, slice)| {
-                for (i, o) in slice.iter_mut().enumerate() {
-                    *o = weights
-                        .iter()
-                        .enumerate()
-                        .map(|(k, w)| {
-                            let at = (z as isize + k as isize - reach).clamp(0, nz as isize - 1);
-                            w * source[at as usize * ny * nx + i]
-                        })
-                        .sum();
-                }
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn blur_keeps_the_sum_and_is_alike_on_all_axes() {
-        let shape = [9, 9, 9];
-        let mut results = Vec::new();
-        for axis in 0..3 {
-            let mut data = vec![0f32; 729];
-            data[364] = 1.0;
-            blur(&mut data, shape, axis, 1.0);
-            assert!((data.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            let stride = [81, 9, 1][axis];
-            results.push(
-                (-3..=3)
-                    .map(|k: isize| data[(364 + k * stride) as usize])
-                    .collect::<Vec<_>>(),
-            );
-        }
-        assert_eq!(results[0], results[1]);
-        assert_eq!(results[1], results[2]);
-    }
 
     #[test]
     fn noise_has_the_promised_deviation() {

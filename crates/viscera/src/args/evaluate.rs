@@ -59,6 +59,11 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "CLASS")]
     pub(crate) lesions: Option<String>,
 
+    /// Score organs with the lesions inside them: in reference and prediction, a lesion counts as the organ around it.
+    /// Lesions are scored as they are.
+    #[arg(long)]
+    pub(crate) lesions_in_organs: bool,
+
     /// Probability of the predicted class per voxel, for calibration: maps joined by name, 0 to 255 in whole numbers or
     /// 0 to 1 in fractions.
     #[arg(long, value_name = "DIR")]

@@ -39,6 +39,7 @@ pub(super) fn run(args: EvaluateArgs, printer: &Printer) -> anyhow::Result<Outco
         }),
         resample_prediction: args.resample_prediction,
         lesions: args.lesions,
+        lesions_in_organs: args.lesions_in_organs,
         confidence: args.confidence,
         case_table: args.cases,
         by: args.by,
