@@ -77,4 +77,4 @@ recipe 96 2e-3 2e-3
 fit "$work/bodies" sixth fine 2400 fifth
 fit "$work/bodies" run coarse 400 sixth
 
-viscera model card "$work/run/model.safetensors" --text "$here/CARD.md" -o "$here/default.safetensors"
+viscera model edit "$work/run/model.safetensors" --card "$here/CARD.md" --recipe efficientsegnet-small -o "$here/default.safetensors"

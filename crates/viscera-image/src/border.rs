@@ -3,17 +3,9 @@
 //! A network that sees a scan at 3 or 4 mm places a border to within about half of that; the scan itself shows it to within
 //! its own voxels, wherever the organ is brighter than what lies beside it.
 
-use crate::blur::blur;
-use crate::{Box3, Geometry, ImageError, LabelMap, bounding_box};
+use crate::judged::{BACKGROUND, CLASS, Judged, MEANT, OTHER, Scan, neighbours};
+use crate::{ImageError, LabelMap};
 use rayon::prelude::*;
-
-/// Standard deviation of the blur that takes the noise off before voxels are judged, mm.
-const BLUR_MM: f64 = 0.8;
-/// Slices that are blurred at a time, so that the scan is never held as a whole.
-const SLAB: usize = 12;
-/// Brightness that is told apart, HU.
-const LEAST_HU: i32 = -1024;
-const MOST_HU: i32 = 3071;
 
 /// How [`fit_border`] judges voxels, by the median HU of the organ (as the network found it, without blur).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,8 +23,8 @@ pub struct BorderFit {
 /// Takes dark voxels off the border of a class, layer by layer, then adds background that looks like it; other classes are
 /// left alone. Gives the numbers of voxels removed and added.
 ///
-/// `hu([z, y, x])` is the scan on the label map's grid; what is not finite counts as air. What lies outside the grid is
-/// unknown and moves nothing. The same on any number of threads.
+/// `hu([z, y, x])` is the scan on the label map's grid, judged after a blur of 0.8 mm; what is not finite counts as air. What
+/// lies outside the grid is unknown and moves nothing. The same on any number of threads.
 ///
 /// # Errors
 /// [`ImageError::BadParameter`] for a radius that is not positive and finite; [`ImageError::OutOfMemory`].
@@ -48,23 +40,11 @@ pub fn fit_border(
             value: fit.radius_mm,
         });
     }
-    let spacing = labels.geometry().spacing;
-    let shape = labels.shape();
+    let (spacing, shape) = (labels.geometry().spacing, labels.shape());
     // A millionth, so that two voxels of 1 mm are 2 mm whatever the file's rounding.
     let steps: [usize; 3] = std::array::from_fn(|a| ((fit.radius_mm / spacing[a] + 1e-6) as usize).min(shape[a]));
-    let Some(found) = bounding_box(labels, |v| v == class) else {
-        return Ok([0; 2]);
-    };
-    let room = steps.map(|n| n + 1);
-    let region = Box3 {
-        start: std::array::from_fn(|a| found.start[a].saturating_sub(room[a])),
-        end: std::array::from_fn(|a| (found.end[a] + room[a]).min(shape[a])),
-    };
-    let scan = |at: [usize; 3]| {
-        let hu = hu(at);
-        if hu.is_finite() { hu } else { LEAST_HU as f32 }
-    };
-    let median = median(labels, class, &scan, found);
+    let scan = Scan(hu);
+    let median = scan.median(labels, class);
     let dark = median - fit.darker_hu;
     let alike = median - fit.within_hu..=median + fit.within_hu;
     let judge = |state: u8, hu: f32| match state {
@@ -72,173 +52,48 @@ pub fn fit_border(
         BACKGROUND => hu > fit.above_hu && alike.contains(&hu),
         _ => false,
     };
-    let mut part = Part::new(labels, class, &scan, region, judge)?;
-    let removed = part.spread(CLASS, BACKGROUND, &steps);
-    let added = part.spread(BACKGROUND, CLASS, &steps);
+    let Some(mut part) = Judged::around(labels, class, steps.map(|n| n + 1), &scan, judge)? else {
+        return Ok([0; 2]);
+    };
+    let removed = spread(&mut part, CLASS, BACKGROUND, &steps);
+    let added = spread(&mut part, BACKGROUND, CLASS, &steps);
     part.write(labels, class);
     Ok([removed, added])
 }
 
-/// Most bytes that [`fit_border`] holds beside its arguments, on a grid that the class fills.
-#[must_use]
-pub fn fit_border_bytes(grid: &Geometry) -> u64 {
-    let [nz, ny, nx] = grid.shape.map(|n| n as u64);
-    let slab = nz.min((SLAB + 2 * halo(grid)) as u64);
-    // A byte for each voxel; a slab of the scan, and once more while it is blurred.
-    [nz + 2 * 4 * slab, ny, nx].into_iter().fold(1, u64::saturating_mul)
-}
-
-/// Slices beyond a slab that its blur looks at, at most.
-fn halo(grid: &Geometry) -> usize {
-    (3.0 * BLUR_MM / grid.spacing[0]).ceil().min(grid.shape[0] as f64) as usize
-}
-
-/// Median HU of a class, to the next whole number.
-fn median(labels: &LabelMap, class: u8, scan: &(impl Fn([usize; 3]) -> f32 + Sync), found: Box3) -> f32 {
-    let counted = (found.start[0]..found.end[0]).into_par_iter().map(|z| {
-        let mut counts = vec![0usize; (MOST_HU - LEAST_HU + 1) as usize];
-        for y in found.start[1]..found.end[1] {
-            let row = labels.offset([z, y, 0]);
-            for x in (found.start[2]..found.end[2]).filter(|x| labels.data()[row + x] == class) {
-                let hu = scan([z, y, x]).round() as i32;
-                counts[hu.clamp(LEAST_HU, MOST_HU).abs_diff(LEAST_HU) as usize] += 1;
-            }
+/// Lets `into` spread from where it is to neighbours along the axes that are `from` and meant, as many layers along
+/// each axis as `steps` says; how many voxels changed. Where `into` is the background, other classes count as it.
+fn spread(part: &mut Judged, from: u8, into: u8, steps: &[usize; 3]) -> usize {
+    let last = steps.iter().copied().max().unwrap_or(0);
+    let shape = part.shape;
+    let beside = |at: usize, layer: usize| neighbours(shape, at, steps.map(|n| layer <= n));
+    let source = |state: u8| state & !MEANT == into || (into == BACKGROUND && state & !MEANT == OTHER);
+    let state = &part.state;
+    // The first layer looks at everything, the later ones at what the one before changed.
+    let mut layer: Vec<usize> = (0..state.len())
+        .into_par_iter()
+        .filter(|&at| state[at] == from | MEANT && beside(at, 1).any(|near| source(state[near])))
+        .collect();
+    let mut changed = 0;
+    for number in 2..=last + 1 {
+        changed += layer.len();
+        layer.iter().for_each(|&at| part.state[at] = into);
+        if number > last || layer.is_empty() {
+            break;
         }
-        counts
-    });
-    let sum = |mut a: Vec<usize>, b: Vec<usize>| {
-        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        a
-    };
-    let counts = counted.reduce_with(sum).unwrap_or_default();
-    let half = counts.iter().sum::<usize>().div_ceil(2);
-    let mut sum = 0;
-    let place = counts.iter().position(|n| {
-        sum += n;
-        sum >= half
-    });
-    place.unwrap_or(0) as f32 + LEAST_HU as f32
-}
-
-/// What a voxel is: the class, background, or another class;
-const CLASS: u8 = 0;
-const BACKGROUND: u8 = 1;
-const OTHER: u8 = 2;
-/// and a bit for those that the scan would have changed.
-const CHANGES: u8 = 4;
-
-/// A box of a label map, one byte a voxel.
-struct Part {
-    region: Box3,
-    shape: [usize; 3],
-    state: Vec<u8>,
-}
-
-impl Part {
-    /// `judge` says of a voxel's state and blurred HU whether the scan would have it changed.
-    fn new(
-        labels: &LabelMap,
-        class: u8,
-        scan: &(impl Fn([usize; 3]) -> f32 + Sync),
-        region: Box3,
-        judge: impl Fn(u8, f32) -> bool + Sync,
-    ) -> Result<Self, ImageError> {
-        let shape = region.shape();
-        let [nz, ny, nx] = shape;
-        let sigma = labels.geometry().spacing.map(|mm| (BLUR_MM / mm) as f32);
-        let halo = halo(labels.geometry());
-        let mut state = crate::voxel::allocate::<u8>(shape.iter().product())?;
-        for first in (0..nz).step_by(SLAB) {
-            let last = (first + SLAB).min(nz);
-            let (below, above) = (first.saturating_sub(halo), (last + halo).min(nz));
-            let mut hu = crate::voxel::allocate::<f32>((above - below) * ny * nx)?;
-            hu.par_chunks_mut(nx).enumerate().for_each(|(row, line)| {
-                let [z, y] = [region.start[0] + below + row / ny, region.start[1] + row % ny];
-                let values = line.iter_mut().enumerate();
-                values.for_each(|(x, value)| *value = scan([z, y, region.start[2] + x]));
-            });
-            for axis in 0..3 {
-                blur(&mut hu, [above - below, ny, nx], axis, sigma[axis]);
-            }
-            let rows = state[first * ny * nx..last * ny * nx].par_chunks_mut(nx).enumerate();
-            rows.for_each(|(row, states)| {
-                let [z, y] = [region.start[0] + first + row / ny, region.start[1] + row % ny];
-                let at = labels.offset([z, y, region.start[2]]);
-                let hu = &hu[((first - below) * ny + row) * nx..];
-                for (state, (&label, &hu)) in states.iter_mut().zip(labels.data()[at..].iter().zip(hu)) {
-                    *state = match label {
-                        l if l == class => CLASS,
-                        0 => BACKGROUND,
-                        _ => OTHER,
-                    };
-                    if judge(*state, hu) {
-                        *state |= CHANGES;
-                    }
-                }
-            });
-        }
-        Ok(Self { region, shape, state })
+        let near = layer.iter().flat_map(|&at| beside(at, number));
+        let mut next: Vec<usize> = near.filter(|&at| part.state[at] == from | MEANT).collect();
+        next.sort_unstable();
+        next.dedup();
+        layer = next;
     }
-
-    /// Lets `into` spread from where it is to neighbours along the axes that are `from` and would change, as many layers along
-    /// each axis as `steps` says; how many voxels changed. Where `into` is the background, other classes count as it.
-    fn spread(&mut self, from: u8, into: u8, steps: &[usize; 3]) -> usize {
-        let last = steps.iter().copied().max().unwrap_or(0);
-        let shape = self.shape;
-        let beside = |at: usize, layer: usize| neighbours(shape, at, steps.map(|n| layer <= n));
-        let source = |state: u8| state & !CHANGES == into || (into == BACKGROUND && state & !CHANGES == OTHER);
-        let state = &self.state;
-        // The first layer looks at everything, the later ones at what the one before changed.
-        let mut layer: Vec<usize> = (0..state.len())
-            .into_par_iter()
-            .filter(|&at| state[at] == from | CHANGES && beside(at, 1).any(|near| source(state[near])))
-            .collect();
-        let mut changed = 0;
-        for number in 2..=last + 1 {
-            changed += layer.len();
-            layer.iter().for_each(|&at| self.state[at] = into);
-            if number > last || layer.is_empty() {
-                break;
-            }
-            let near = layer.iter().flat_map(|&at| beside(at, number));
-            let mut next: Vec<usize> = near.filter(|&at| self.state[at] == from | CHANGES).collect();
-            next.sort_unstable();
-            next.dedup();
-            layer = next;
-        }
-        changed
-    }
-
-    fn write(&self, labels: &mut LabelMap, class: u8) {
-        let [_, ny, nx] = self.shape;
-        for (row, states) in self.state.chunks_exact(nx).enumerate() {
-            let start = self.region.start;
-            let at = labels.offset([start[0] + row / ny, start[1] + row % ny, start[2]]);
-            for (label, state) in labels.data_mut()[at..at + nx].iter_mut().zip(states) {
-                match state & !CHANGES {
-                    CLASS => *label = class,
-                    BACKGROUND => *label = 0,
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-/// The neighbours of a voxel along some axes, by their offsets.
-fn neighbours([nz, ny, nx]: [usize; 3], at: usize, axes: [bool; 3]) -> impl Iterator<Item = usize> {
-    let (index, stride) = ([at / (ny * nx), at / nx % ny, at % nx], [ny * nx, nx, 1]);
-    let last = [nz - 1, ny - 1, nx - 1];
-    (0..3).filter(move |&a| axes[a]).flat_map(move |a| {
-        let low = (index[a] > 0).then(|| at - stride[a]);
-        let high = (index[a] < last[a]).then(|| at + stride[a]);
-        [low, high].into_iter().flatten()
-    })
+    changed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Geometry;
 
     const FIT: BorderFit = BorderFit {
         darker_hu: 90.0,

@@ -186,6 +186,18 @@ pub fn erode(labels: &mut LabelMap, class: u8, radius_mm: f64) -> Result<usize, 
     Ok(paint(labels, &region, &core.complement(), class, 0))
 }
 
+/// Adds to a class the background within a radius of it. Other classes stay. Gives the number of voxels added.
+///
+/// # Errors
+/// [`ImageError::BadParameter`] when the radius is negative or not finite.
+pub fn dilate(labels: &mut LabelMap, class: u8, radius_mm: f64) -> Result<usize, ImageError> {
+    let Some((ball, region)) = ball_and_region(labels, class, radius_mm)? else {
+        return Ok(0);
+    };
+    let wider = Mask::new(labels, class, &region).dilated(&ball);
+    Ok(paint(labels, &region, &wider, 0, class))
+}
+
 /// Adds to a class the background that no ball of a radius outside the class reaches: cracks, dents, small holes. Other
 /// classes stay. Gives the number of voxels added.
 ///

@@ -6,7 +6,7 @@ use crate::recipe::{Method, PostRule, Resample, Stage};
 use crate::window::{SHRINKS, positions};
 use crate::{PipelineError, Segmenter};
 use viscera_engine::{MemoryNeed, Precision};
-use viscera_image::{AxisMap, Geometry, fit_border_bytes};
+use viscera_image::{AxisMap, Geometry, scan_rule_bytes};
 use viscera_io::ImageFacts;
 use viscera_net::Graph;
 
@@ -90,13 +90,9 @@ fn with_patches(
         macs = macs.saturating_add(work.macs);
         kept = kept.saturating_add(work.kept);
         passing = passing.max(work.passing);
-        // Borders are fitted when the networks are done.
-        if stage
-            .postprocess
-            .iter()
-            .any(|rule| matches!(rule, PostRule::FitBorder(_)))
-        {
-            passing = passing.max(fit_border_bytes(&grid));
+        // Labels are cleaned when the networks are done.
+        if stage.postprocess.iter().any(PostRule::sees_scan) {
+            passing = passing.max(scan_rule_bytes(&grid));
         }
     }
     // The labels of one stage, of all, and on the file's grid.
@@ -267,14 +263,14 @@ mod tests {
         assert!(quick.seconds(100.0, 2) > quick.seconds(200.0, 2) && quick.seconds(1e9, 2) > 0.0);
     }
 
-    /// Networks that see any scan as one small grid need less than fitting the borders of a large scan does.
+    /// Networks that see any scan as one small grid need less than rules that look at a large scan do.
     #[test]
-    fn borders_that_follow_the_scan_count() {
+    fn rules_that_look_at_the_scan_count() {
         let need = |fits: bool, facts: &ImageFacts| {
             let mut recipe = Recipe::builtin("efficientsegnet-small").unwrap();
             if !fits {
                 let rules = recipe.stages.iter_mut().map(|stage| &mut stage.postprocess);
-                rules.for_each(|rules| rules.retain(|rule| !matches!(rule, PostRule::FitBorder(_))));
+                rules.for_each(|rules| rules.retain(|rule| !rule.sees_scan()));
             }
             let labels = recipe.label_table().unwrap();
             let model = Model::fresh("borders", recipe, labels, 1).unwrap();
@@ -283,8 +279,8 @@ mod tests {
         };
         let (small, large) = (facts([60, 100, 100], 3.0), facts([900, 512, 512], 1.0));
         assert_eq!(need(true, &small), need(false, &small));
-        // A byte a voxel, and 12 + 2 × 3 slices twice over in f32.
-        let fitting = 512 * 512 * (900 + 8 * 18);
+        // Two bytes a voxel, and 12 + 2 × 3 slices twice over in f32.
+        let fitting = 512 * 512 * (2 * 900 + 8 * 18);
         let fixed = PROGRAM_BYTES + large.bytes + 3 * large.geometry.len() as u64;
         assert!(need(true, &large) > need(false, &large));
         assert!(need(true, &large) >= fixed + fitting);

@@ -5,7 +5,8 @@ use crate::recipe::{Axis, ClassList, Far, PostRule, Stage};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use viscera_image::{BorderFit, Component, Components, LabelMap, LabelTable, components, fit_border, morphology};
+use viscera_image::{BorderFit, Component, Components, LabelMap, LabelTable, RegionGrowth, components};
+use viscera_image::{fit_border, grow_region, morphology};
 
 /// What one rule of a stage changed of one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -143,6 +144,22 @@ impl Work<'_> {
                     Ok([0, removed, added])
                 })
             }
+            PostRule::GrowRegion(rule) => {
+                let Some(scan) = self.scan else {
+                    return Ok(Account::new());
+                };
+                let growth = RegionGrowth {
+                    least_hu: rule.least_hu,
+                    within_hu: rule.within_hu,
+                    above_hu: rule.above_hu,
+                    neck_mm: rule.neck_mm,
+                    reach_mm: rule.reach_mm,
+                    at_most: rule.at_most,
+                };
+                self.reshape(&rule.classes, |labels, id| {
+                    Ok([0, 0, grow_region(labels, id, scan, &growth)?])
+                })
+            }
             PostRule::Erase { classes } => {
                 let ids = self.ids(classes);
                 let goes = self.by_size(|c| ids.contains(&c.label))?;
@@ -266,7 +283,7 @@ impl Work<'_> {
 mod tests {
     use super::*;
     use crate::Recipe;
-    use crate::recipe::Fit;
+    use crate::recipe::{Fit, Growth};
     use proptest::prelude::*;
     use viscera_image::{Geometry, Volume};
 
@@ -321,6 +338,42 @@ mod tests {
         let row: Vec<usize> = (0..30).filter(|x| labels.data()[*x] == 1).collect();
         // The blur of the scan leaves the outermost voxel as it is.
         assert_eq!(row, (11..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn regions_grow_by_the_scan() {
+        let table = LabelTable::flare13();
+        let mut labels = Volume::filled(Geometry::ras([20, 20, 30], [1.0; 3]), 0u8).unwrap();
+        let kidney = |at: usize| (4..24).contains(&(at % 30)) && (4..16).contains(&(at / 30 % 20));
+        for at in (0..labels.data().len()).filter(|&at| kidney(at) && at % 30 < 12) {
+            labels.data_mut()[at] = 2;
+        }
+        let rule = PostRule::GrowRegion(Growth {
+            classes: named(&["kidney_right"]),
+            least_hu: 130.0,
+            within_hu: 60.0,
+            above_hu: 110.0,
+            neck_mm: 3.0,
+            reach_mm: 40.0,
+            at_most: 3.0,
+        });
+        let before = labels.clone();
+        let hu = |[z, y, x]: [usize; 3]| if kidney((z * 20 + y) * 30 + x) { 200.0 } else { -100.0 };
+        assert!(
+            clean(&mut labels, None, &stage(vec![rule.clone()]), &table)
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(labels, before);
+        let removed = clean(&mut labels, Some(&hu), &stage(vec![rule]), &table).unwrap();
+        assert_eq!(
+            (removed.len(), removed[0].rule, removed[0].voxels),
+            (1, "grow_region", 0)
+        );
+        let middle: Vec<usize> = (0..30)
+            .filter(|x| labels.data()[(10 * 20 + 10) * 30 + x] == 2)
+            .collect();
+        assert_eq!(middle, (4..24).collect::<Vec<_>>());
     }
 
     fn row(values: &[u8], spacing: [f64; 3]) -> LabelMap {

@@ -110,6 +110,9 @@ const CORES: [(Tissue, Tissue, f32); 5] = [
 
 /// Muscle of the wall where nothing is labelled, mm.
 const WALL_MM: f32 = 10.0;
+/// From that outline to the end of the body, and how much of it is skin.
+const BODY_MM: f32 = 20.0;
+const SKIN_MM: f32 = 2.0;
 
 impl Anatomy {
     /// An anatomy from a label map of its structures: `tissues[id]` is the tissue of each label id.
@@ -348,12 +351,15 @@ fn fill(tissue: &mut Volume<Option<Tissue>>, structures: &LabelMap, under_lung: 
             top[at % slice] = Some(at / slice);
         }
     }
-    let outlines: Vec<Vec<[f32; 2]>> = (0..nz)
+    let outlines: Vec<Outline> = (0..nz)
+        .into_par_iter()
         .map(|z| {
             let near = z.saturating_sub(2)..(z + 3).min(nz);
             let labelled = near.flat_map(|z| (0..slice).map(move |i| (z, i)));
             let labelled = labelled.filter(|&(z, i)| structures.data()[z * slice + i] != 0);
-            hull(labelled.map(|(_, i)| [(i % nx) as f32, (i / nx) as f32]).collect())
+            Outline::new(&hull(
+                labelled.map(|(_, i)| [(i % nx) as f32, (i / nx) as f32]).collect(),
+            ))
         })
         .collect();
     tissue
@@ -363,14 +369,14 @@ fn fill(tissue: &mut Volume<Option<Tissue>>, structures: &LabelMap, under_lung: 
         .for_each(|(row, line)| {
             let (z, y) = (row / ny, row % ny);
             for (x, t) in line.iter_mut().enumerate() {
-                if t.is_some() || outlines[z].len() < 3 {
+                if t.is_some() || outlines[z].0.len() < 3 {
                     continue;
                 }
-                let out = plane * outside(&outlines[z], [x as f32, y as f32]);
+                let out = plane * outlines[z].outside([x as f32, y as f32], BODY_MM / plane);
                 let above = top[y * nx + x].is_some_and(|top| z > top + 1);
                 *t = match out {
-                    _ if out > 20.0 => None,
-                    _ if out > 18.0 => Some(Tissue::Skin),
+                    _ if out > BODY_MM => None,
+                    _ if out > BODY_MM - SKIN_MM => Some(Tissue::Skin),
                     _ if out > 0.0 => Some(Tissue::SubcutaneousFat),
                     _ if out > -WALL_MM => Some(Tissue::Muscle),
                     _ if above => Some(Tissue::Lung),
@@ -403,18 +409,83 @@ fn hull(mut points: Vec<[f32; 2]>) -> Vec<[f32; 2]> {
     all
 }
 
-/// Distance to a convex outline, negative inside.
-fn outside(outline: &[[f32; 2]], p: [f32; 2]) -> f32 {
-    let (mut most, mut nearest) = (f32::NEG_INFINITY, f32::INFINITY);
-    for (i, a) in outline.iter().enumerate() {
-        let b = outline[(i + 1) % outline.len()];
-        let (along, to) = ([b[0] - a[0], b[1] - a[1]], [p[0] - a[0], p[1] - a[1]]);
-        let length = (along[0] * along[0] + along[1] * along[1]).sqrt().max(1e-6);
-        // Outside lies to the right of a counter-clockwise edge.
-        most = most.max((to[0] * along[1] - to[1] * along[0]) / length);
-        let share = ((to[0] * along[0] + to[1] * along[1]) / (length * length)).clamp(0.0, 1.0);
-        let (dx, dy) = (to[0] - share * along[0], to[1] - share * along[1]);
-        nearest = nearest.min((dx * dx + dy * dy).sqrt());
+/// The edges of a convex outline.
+struct Outline(Vec<Edge>);
+
+struct Edge {
+    from: [f32; 2],
+    along: [f32; 2],
+    length: f32,
+    /// Of length 1, outwards.
+    normal: [f32; 2],
+}
+
+impl Outline {
+    /// Of counter-clockwise corners; outside lies to the right of each edge.
+    fn new(corners: &[[f32; 2]]) -> Self {
+        let next = corners.iter().cycle().skip(1);
+        let edges = corners.iter().zip(next).map(|(a, b)| {
+            let along = [b[0] - a[0], b[1] - a[1]];
+            let length = (along[0] * along[0] + along[1] * along[1]).sqrt().max(1e-6);
+            let normal = [along[1] / length, -along[0] / length];
+            Edge {
+                from: *a,
+                along,
+                length,
+                normal,
+            }
+        });
+        Self(edges.collect())
     }
-    if most > 0.0 { nearest } else { most }
+
+    /// Distance to it, negative inside; beyond `far` any value that is larger.
+    fn outside(&self, p: [f32; 2], far: f32) -> f32 {
+        let to = |e: &Edge| [p[0] - e.from[0], p[1] - e.from[1]];
+        let beyond = |e: &Edge| to(e)[0] * e.normal[0] + to(e)[1] * e.normal[1];
+        let most = self.0.iter().map(beyond).fold(f32::NEG_INFINITY, f32::max);
+        if most <= 0.0 || most > far {
+            return most;
+        }
+        let distance = |e: &Edge| {
+            let to = to(e);
+            let share = ((to[0] * e.along[0] + to[1] * e.along[1]) / (e.length * e.length)).clamp(0.0, 1.0);
+            let (dx, dy) = (to[0] - share * e.along[0], to[1] - share * e.along[1]);
+            (dx * dx + dy * dy).sqrt()
+        };
+        self.0.iter().map(distance).fold(f32::INFINITY, f32::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_to_an_outline() {
+        // A square of 10, with a point inside and one on an edge that are no corners.
+        let points = vec![
+            [0.0, 0.0],
+            [10.0, 0.0],
+            [4.0, 4.0],
+            [10.0, 10.0],
+            [0.0, 10.0],
+            [5.0, 0.0],
+        ];
+        let corners = hull(points);
+        assert_eq!(corners.len(), 4);
+        let outline = Outline::new(&corners);
+        let wanted = [
+            ([5.0, 4.0], -4.0),
+            ([9.0, 5.0], -1.0),
+            ([5.0, 0.0], 0.0),
+            ([13.0, 5.0], 3.0),
+            ([13.0, 14.0], 5.0),
+            ([-3.0, -4.0], 5.0),
+        ];
+        for (p, distance) in wanted {
+            assert!((outline.outside(p, 100.0) - distance).abs() < 1e-5, "{p:?}");
+        }
+        // Far away nobody asks how far.
+        assert!(outline.outside([300.0, 400.0], 20.0) > 20.0);
+    }
 }

@@ -17,6 +17,7 @@ pub use networks::{Network, StageWeights};
 pub use search::ModelStore;
 pub use verify::Verified;
 
+use crate::recipe::NetworkSpec;
 use crate::{PipelineError, Recipe};
 use file::Source;
 use std::collections::BTreeMap;
@@ -103,6 +104,29 @@ impl Model {
         self.source = None;
         self.hash = OnceLock::new();
         self
+    }
+
+    /// The model's networks under another recipe: other clean-up, windows or regions, not other networks or classes.
+    ///
+    /// # Errors
+    /// [`PipelineError::Model`] when a stage of the recipe has no weights, or not those of all its folds, or the model has
+    /// stages that the recipe does not name; [`PipelineError::Weights`] when they do not fit the recipe's network;
+    /// [`PipelineError::Recipe`] when the recipe does not go with the model's classes.
+    pub fn with_recipe(self, recipe: Recipe) -> Result<Self, PipelineError> {
+        recipe.validate(&self.labels)?;
+        let mut weights = BTreeMap::new();
+        for (stage, network) in self.recipe.stages.iter().zip(self.networks) {
+            if recipe.stage(&stage.id).is_none() {
+                return Err(PipelineError::Model {
+                    model: self.name,
+                    reason: format!("the other recipe has no stage \"{}\"", stage.id),
+                });
+            }
+            let graph = matches!(stage.network, NetworkSpec::Graph {}).then_some(network.graph);
+            let folds = network.folds;
+            weights.insert(stage.id.clone(), StageWeights { graph, folds });
+        }
+        Self::new(self.name, recipe, self.labels, weights, self.card, self.training)
     }
 
     /// Facts of its training, free in form.

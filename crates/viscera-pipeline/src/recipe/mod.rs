@@ -30,7 +30,7 @@ pub use inference::{Activation, Average, Inference, Mode, PatchWeights, Restore,
 pub use loss::{ChannelLoss, Formula, LossSettings, LossTerm, Partial, SoftmaxLoss, Stream};
 pub use network::{NetworkSpec, UnetPlan};
 pub use phase::{Phase, PhaseStage, PseudoLabel, TrainingChanges};
-pub use postprocess::{ClassList, Far, Fit, PostRule};
+pub use postprocess::{ClassList, Far, Fit, Growth, PostRule};
 pub use stage::{Crop, Orient, RoiSpec, Role, Stage};
 pub use training::{
     AdamSettings, Augment, Axis, Chance, IntensitySource, Kept, Mirror, OptimizerSettings, Profile, Schedule,

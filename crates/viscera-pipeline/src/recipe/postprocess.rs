@@ -38,6 +38,8 @@ pub enum PostRule {
     RemoveFar(Far),
     /// `fit_border`: the border moves to where the scan shows it. Only in stages that segment.
     FitBorder(Fit),
+    /// `grow_region`: what looks like a class, and is joined to it, joins it. Only in stages that segment.
+    GrowRegion(Growth),
     /// `erase`: classes that have done their work.
     Erase {
         /// The classes.
@@ -82,6 +84,26 @@ pub struct Fit {
     pub radius_mm: f64,
 }
 
+/// How a class grows by the scan: the table of `grow_region`. HU are those of the scan after a blur of 0.8 mm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Growth {
+    /// The classes, one after the other; brighter than what lies around them, such as kidneys with contrast medium.
+    pub classes: ClassList,
+    /// Nothing grows where the class's median is less than this.
+    pub least_hu: f32,
+    /// Background within this of the median joins,
+    pub within_hu: f32,
+    /// if it is brighter than this.
+    pub above_hu: f32,
+    /// Nothing grows through a neck that no ball of this radius passes.
+    pub neck_mm: f64,
+    /// How far beyond the class's box it may grow.
+    pub reach_mm: f64,
+    /// Nothing grows where the class would become larger than this many times itself.
+    pub at_most: f64,
+}
+
 /// What is too far: the table of `remove_far`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -108,6 +130,8 @@ struct RawRule {
     remove_far: Option<Far>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fit_border: Option<Fit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grow_region: Option<Growth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     erase: Option<ClassList>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,6 +160,7 @@ impl RawRule {
             ("remove_small", self.remove_small.is_some()),
             ("remove_far", self.remove_far.is_some()),
             ("fit_border", self.fit_border.is_some()),
+            ("grow_region", self.grow_region.is_some()),
             ("erase", self.erase.is_some()),
             ("fill_holes", self.fill_holes.is_some()),
             ("open", self.open.is_some()),
@@ -173,6 +198,8 @@ impl TryFrom<RawRule> for PostRule {
             Self::RemoveFar(far)
         } else if let Some(fit) = raw.fit_border.take() {
             Self::FitBorder(fit)
+        } else if let Some(growth) = raw.grow_region.take() {
+            Self::GrowRegion(growth)
         } else if let Some(classes) = raw.erase.take() {
             Self::Erase { classes }
         } else if let Some(classes) = raw.fill_holes.take() {
@@ -192,7 +219,7 @@ impl TryFrom<RawRule> for PostRule {
             }
         } else {
             return Err(lacks(
-                "keep_largest, remove_small, remove_far, fit_border, erase, fill_holes, open or close",
+                "keep_largest, remove_small, remove_far, fit_border, grow_region, erase, fill_holes, open or close",
             ));
         };
         match raw.keys().first() {
@@ -226,6 +253,7 @@ impl From<PostRule> for RawRule {
             }
             PostRule::RemoveFar(far) => raw.remove_far = Some(far),
             PostRule::FitBorder(fit) => raw.fit_border = Some(fit),
+            PostRule::GrowRegion(growth) => raw.grow_region = Some(growth),
             PostRule::Erase { classes } => raw.erase = Some(classes),
             PostRule::FillHoles { classes, slicewise } => {
                 raw.fill_holes = Some(classes);
@@ -253,11 +281,18 @@ impl PostRule {
             Self::RemoveSmall { .. } => "remove_small",
             Self::RemoveFar(_) => "remove_far",
             Self::FitBorder(_) => "fit_border",
+            Self::GrowRegion(_) => "grow_region",
             Self::Erase { .. } => "erase",
             Self::FillHoles { .. } => "fill_holes",
             Self::Open { .. } => "open",
             Self::Close { .. } => "close",
         }
+    }
+
+    /// Whether it looks at the scan's own voxels, not only at labels.
+    #[must_use]
+    pub fn sees_scan(&self) -> bool {
+        matches!(self, Self::FitBorder(_) | Self::GrowRegion(_))
     }
 
     /// Checks its numbers, and its classes against those there are.
@@ -270,6 +305,18 @@ impl PostRule {
         let number = |key: &str, n: usize| match (1..=MAX_KEPT).contains(&n) {
             true => Ok(()),
             false => Err(format!("{name}: {key} = {n} is not between 1 and {MAX_KEPT}")),
+        };
+        let apart = |key: &str, hu: f32| match hu >= 0.0 && hu.is_finite() {
+            true => Ok(()),
+            false => Err(format!("{name}: {key} = {hu} is no difference of HU")),
+        };
+        let bright = |key: &str, hu: f32| match hu.is_finite() {
+            true => Ok(()),
+            false => Err(format!("{name}: {key} = {hu} is no HU")),
+        };
+        let radius = |key: &str, mm: f64| match mm > 0.0 && mm <= MAX_RADIUS_MM {
+            true => Ok(()),
+            false => Err(format!("{name}: {key} = {mm} is not in 0 < r ≤ {MAX_RADIUS_MM}")),
         };
         let classes = match self {
             Self::KeepLargest {
@@ -300,28 +347,25 @@ impl PostRule {
                 &far.from
             }
             Self::FitBorder(fit) => {
-                for (key, hu) in [("darker_hu", fit.darker_hu), ("within_hu", fit.within_hu)] {
-                    if !(hu >= 0.0 && hu.is_finite()) {
-                        return Err(format!("{name}: {key} = {hu} is no difference of HU"));
-                    }
-                }
-                if !fit.above_hu.is_finite() {
-                    return Err(format!("{name}: above_hu = {} is no HU", fit.above_hu));
-                }
-                if !(fit.radius_mm > 0.0 && fit.radius_mm <= MAX_RADIUS_MM) {
-                    return Err(format!(
-                        "{name}: radius_mm = {} is not in 0 < r ≤ {MAX_RADIUS_MM}",
-                        fit.radius_mm
-                    ));
-                }
+                apart("darker_hu", fit.darker_hu)?;
+                apart("within_hu", fit.within_hu)?;
+                bright("above_hu", fit.above_hu)?;
+                radius("radius_mm", fit.radius_mm)?;
                 fit.classes.names()
             }
-            Self::Open { classes, radius_mm } | Self::Close { classes, radius_mm } => {
-                if !(*radius_mm > 0.0 && *radius_mm <= MAX_RADIUS_MM) {
-                    return Err(format!(
-                        "{name}: radius_mm = {radius_mm} is not in 0 < r ≤ {MAX_RADIUS_MM}"
-                    ));
+            Self::GrowRegion(growth) => {
+                apart("within_hu", growth.within_hu)?;
+                bright("above_hu", growth.above_hu)?;
+                bright("least_hu", growth.least_hu)?;
+                radius("neck_mm", growth.neck_mm)?;
+                radius("reach_mm", growth.reach_mm)?;
+                if !(growth.at_most >= 1.0 && growth.at_most.is_finite()) {
+                    return Err(format!("{name}: at_most = {} is not a number from 1", growth.at_most));
                 }
+                growth.classes.names()
+            }
+            Self::Open { classes, radius_mm } | Self::Close { classes, radius_mm } => {
+                radius("radius_mm", *radius_mm)?;
                 classes.names()
             }
             Self::Erase { classes } | Self::FillHoles { classes, .. } => classes.names(),
@@ -416,12 +460,13 @@ mod tests {
             { remove_far = { from = ["liver"], axis = "z", distance_mm = 170 } },
             { remove_far = { from = ["aorta", "inferior_vena_cava"], distance_mm = 170 } },
             { fit_border = { classes = ["liver"], darker_hu = 90, within_hu = 35, above_hu = 75, radius_mm = 2 } },
+            { grow_region = { classes = "all", least_hu = 130, within_hu = 60, above_hu = 110, neck_mm = 3, reach_mm = 30, at_most = 2 } },
             { erase = ["adrenal_gland_left"] },
             { fill_holes = "all", slicewise = true },
             { open = ["liver"], radius_mm = 2 },
             { close = ["liver"], radius_mm = 2.5 }"#;
         let first = recipe(rules).unwrap();
-        assert_eq!(first.stages[1].postprocess.len(), 9);
+        assert_eq!(first.stages[1].postprocess.len(), 10);
         let again = Recipe::parse(&first.canonical().unwrap(), "r").unwrap();
         assert_eq!(again, first);
     }
@@ -429,14 +474,17 @@ mod tests {
     #[test]
     fn a_stage_that_localises_has_no_scan_to_fit_to() {
         let text = Recipe::builtin_text("efficientsegnet-small").unwrap();
-        let rule =
-            "{ fit_border = { classes = \"all\", darker_hu = 90, within_hu = 35, above_hu = 65, radius_mm = 2 } }";
         let first = "{ keep_largest = \"all\", min_volume_mm3 = 1000 }";
         assert!(text.contains(first));
-        let error = Recipe::parse(&text.replacen(first, rule, 1), "r")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("fit_border looks at the scan"), "{error}");
+        for rule in [
+            "fit_border = { classes = \"all\", darker_hu = 90, within_hu = 35, above_hu = 65, radius_mm = 2 }",
+            "grow_region = { classes = \"all\", least_hu = 1, within_hu = 1, above_hu = 1, neck_mm = 1, reach_mm = 1, at_most = 2 }",
+        ] {
+            let changed = text.replacen(first, &format!("{{ {rule} }}"), 1);
+            let error = Recipe::parse(&changed, "r").unwrap_err().to_string();
+            let name = rule.split_once(' ').unwrap().0;
+            assert!(error.contains(&format!("{name} looks at the scan")), "{error}");
+        }
     }
 
     #[test]
@@ -459,6 +507,22 @@ mod tests {
             (
                 "{ fit_border = { classes = \"all\", darker_hu = -1, within_hu = 35, above_hu = 75, radius_mm = 2 } }",
                 "darker_hu = -1",
+            ),
+            (
+                "{ grow_region = { classes = \"all\", least_hu = 1, within_hu = 1, above_hu = 1, neck_mm = 0, reach_mm = 1, at_most = 2 } }",
+                "grow_region: neck_mm = 0",
+            ),
+            (
+                "{ grow_region = { classes = \"all\", least_hu = 1, within_hu = 1, above_hu = 1, neck_mm = 1, reach_mm = 1, at_most = 0.5 } }",
+                "grow_region: at_most = 0.5",
+            ),
+            (
+                "{ grow_region = { classes = \"all\", least_hu = nan, within_hu = 1, above_hu = 1, neck_mm = 1, reach_mm = 1, at_most = 2 } }",
+                "least_hu = NaN is no HU",
+            ),
+            (
+                "{ grow_region = { classes = \"all\", least_hu = 1, within_hu = 1, above_hu = 1, neck_mm = 1, at_most = 2 } }",
+                "missing field `reach_mm`",
             ),
             ("{ remove_small = \"all\" }", "lacks the key min_volume_mm3"),
             ("{ remove_small = \"all\", min_volume_mm3 = -1 }", "is not a volume"),

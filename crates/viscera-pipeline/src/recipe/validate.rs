@@ -2,8 +2,8 @@
 
 use super::{
     Activation, Average, ChannelRule, Crop, Inference, IntensitySource, Method, Mode, NetworkSpec, Normalise,
-    OptimizerSettings, PhaseStage, PostRule, Recipe, Resample, Role, Schedule, SeparateZ, Stage, StageClasses,
-    Supervision, TrainingSettings,
+    OptimizerSettings, PhaseStage, Recipe, Resample, Role, Schedule, SeparateZ, Stage, StageClasses, Supervision,
+    TrainingSettings,
 };
 use crate::PipelineError;
 use std::collections::BTreeSet;
@@ -118,9 +118,12 @@ fn check_stage(stage: &Stage, earlier: &BTreeSet<&str>, table: &LabelTable) -> R
     }
     check_network(stage, &classes)?;
     stage.postprocess.iter().try_for_each(|rule| rule.check(&classes))?;
-    let fits = |rule: &PostRule| matches!(rule, PostRule::FitBorder(_));
-    if stage.role == Role::Localise && stage.postprocess.iter().any(fits) {
-        return Err("fit_border looks at the scan's own voxels; a stage that localises has none".to_owned());
+    let seeing = stage.postprocess.iter().find(|rule| rule.sees_scan());
+    if let (Role::Localise, Some(rule)) = (stage.role, seeing) {
+        let name = rule.name();
+        return Err(format!(
+            "{name} looks at the scan's own voxels; a stage that localises has none"
+        ));
     }
     Ok(())
 }

@@ -26,14 +26,18 @@ pub(crate) enum ModelCommand {
         #[arg(long, default_value = "auto", value_name = "KIND", conflicts_with = "dot")]
         precision: RunPrecision,
     },
-    /// Write a model with another model card.
-    Card {
+    /// Write a model with another model card, or its networks under another recipe.
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+    Edit {
         /// Name or path.
         #[arg(value_name = "NAME|PATH")]
         model: String,
-        /// The card, Markdown.
-        #[arg(long, value_name = "FILE")]
-        text: PathBuf,
+        /// The model card, Markdown.
+        #[arg(long, value_name = "FILE", group = "change")]
+        card: Option<PathBuf>,
+        /// A recipe (name or file) with the same networks and classes; its clean-up rules, windows and regions may differ.
+        #[arg(long, value_name = "RECIPE", group = "change")]
+        recipe: Option<String>,
         /// The model file to write; the model's own is fine.
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,

@@ -26,9 +26,20 @@ pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<O
             precision,
             ..
         } => show::show(&super::models().load(model)?, *input, (*precision).into(), printer)?,
-        ModelCommand::Card { model, text, out } => {
-            let card = std::fs::read_to_string(text).with_context(|| format!("cannot read {}", text.display()))?;
-            let model = super::models().load(model)?.with_card(card);
+        ModelCommand::Edit {
+            model,
+            card,
+            recipe,
+            out,
+        } => {
+            let mut model = super::models().load(model)?;
+            if let Some(recipe) = recipe {
+                model = model.with_recipe(super::recipe::find(recipe)?.0)?;
+            }
+            if let Some(file) = card {
+                let card = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+                model = model.with_card(card);
+            }
             model.save(out, Storage::Bf16)?;
             printer.line(format!("model: {}", out.display()));
         }
