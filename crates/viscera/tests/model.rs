@@ -165,6 +165,47 @@ fn networks_are_counted_drawn_and_made() {
 }
 
 #[test]
+fn a_model_takes_another_card_and_recipe_and_keeps_its_weights() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    good(at, &["model", "init", "efficientsegnet-small", "-o", "a.safetensors"]);
+    let text = good(at, &["recipe", "show", "efficientsegnet-small"]);
+    let other = text.replace("min_volume_mm3 = 2000", "min_volume_mm3 = 2500");
+    assert_ne!(text, other);
+    std::fs::write(at.join("other.toml"), other).unwrap();
+    std::fs::write(at.join("card.md"), "# Another card\n").unwrap();
+    let edit = |more: &[&str]| [&["model", "edit", "a.safetensors", "-o", "b.safetensors"], more].concat();
+    good(at, &edit(&["--card", "card.md", "--recipe", "other.toml"]));
+    good(at, &["model", "verify", "b.safetensors"]);
+    let shown = good(at, &["model", "show", "b.safetensors", "--json"]);
+    assert!(shown.contains("# Another card") && shown.contains("2500"), "{shown}");
+    // The weights: the same bytes at the end of the file, in four bytes each.
+    let weights = |name: &str| {
+        let bytes = std::fs::read(at.join(name)).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    assert!(weights("a.safetensors") == weights("b.safetensors"));
+    good(
+        at,
+        &["model", "edit", "default", "--card", "card.md", "-o", "c.safetensors"],
+    );
+    assert!(weights("c.safetensors").len() * 2 == weights("a.safetensors").len());
+
+    let (code, error) = bad(at, &edit(&[]));
+    assert!(
+        code == 2 && error.contains("--card") && error.contains("--recipe"),
+        "{error}"
+    );
+    let wider = text.replace("base_features = 8", "base_features = 4");
+    std::fs::write(at.join("wider.toml"), wider).unwrap();
+    let (_, error) = bad(at, &edit(&["--recipe", "wider.toml"]));
+    assert!(error.contains("a.safetensors") || error.contains("weights"), "{error}");
+    let (_, error) = bad(at, &edit(&["--recipe", "flare23-two-step"]));
+    assert!(error.contains("no stage \"coarse\""), "{error}");
+}
+
+#[test]
 fn what_cannot_be_used_is_named() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();

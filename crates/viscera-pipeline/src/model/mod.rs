@@ -23,6 +23,7 @@ use file::Source;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use viscera_image::LabelTable;
+use viscera_net::Storage;
 
 /// A trained method.
 #[derive(Debug, Clone)]
@@ -127,6 +128,18 @@ impl Model {
             weights.insert(stage.id.clone(), StageWeights { graph, folds });
         }
         Self::new(self.name, recipe, self.labels, weights, self.card, self.training)
+    }
+
+    /// The storage that loses nothing: two bytes where they hold every weight, as in a model that was stored so.
+    #[must_use]
+    pub fn exact_storage(&self) -> Storage {
+        let values = self.networks.iter().flat_map(|n| &n.folds).flat_map(|w| &w.values);
+        // The upper half of an f32 is a bf16.
+        let rounded = |value: &f32| value.to_bits() & 0xffff == 0;
+        match values.into_iter().all(|array| array.iter().all(rounded)) {
+            true => Storage::Bf16,
+            false => Storage::F32,
+        }
     }
 
     /// Facts of its training, free in form.

@@ -26,7 +26,7 @@ pub(crate) enum ModelCommand {
         #[arg(long, default_value = "auto", value_name = "KIND", conflicts_with = "dot")]
         precision: RunPrecision,
     },
-    /// Write a model with another model card, or its networks under another recipe.
+    /// Write a model with another model card, or its networks under another recipe. No weight changes.
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
     Edit {
         /// Name or path.

@@ -40,7 +40,7 @@ pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<O
                 let card = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
                 model = model.with_card(card);
             }
-            model.save(out, Storage::Bf16)?;
+            model.save(out, model.exact_storage())?;
             printer.line(format!("model: {}", out.display()));
         }
         ModelCommand::Import(args) => convert::import(args, printer)?,
