@@ -25,7 +25,11 @@ impl Recipe {
         line("<!-- Made by `viscera recipe page`; do not edit. -->");
         line("");
         if !self.recipe.reference.is_empty() {
-            line(&format!("After {}.", self.recipe.reference));
+            let reference = &self.recipe.reference;
+            line(&format!(
+                "After {}.",
+                reference.strip_prefix("After ").unwrap_or(reference)
+            ));
             line("");
         }
         let classes: Vec<&str> = labels.entries().iter().map(|e| e.name.as_str()).collect();
