@@ -174,7 +174,9 @@ fn a_model_takes_another_card_and_recipe_and_keeps_its_weights() {
     assert_ne!(text, other);
     std::fs::write(at.join("other.toml"), other).unwrap();
     std::fs::write(at.join("card.md"), "# Another card\n").unwrap();
-    let edit = |more: &[&str]| [&["model", "edit", "a.safetensors", "-o", "b.safetensors"], more].concat();
+    fn edit<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        [&["model", "edit", "a.safetensors", "-o", "b.safetensors"], more].concat()
+    }
     good(at, &edit(&["--card", "card.md", "--recipe", "other.toml"]));
     good(at, &["model", "verify", "b.safetensors"]);
     let shown = good(at, &["model", "show", "b.safetensors", "--json"]);
