@@ -210,6 +210,12 @@ fn a_model_takes_another_card_and_recipe_and_keeps_its_weights() {
     let (_, error) = bad(at, &edit(&["--recipe", "wider.toml"]));
     assert!(error.contains("a.safetensors") || error.contains("weights"), "{error}");
     let (_, error) = bad(at, &edit(&["--recipe", "flare23-two-step"]));
+    assert!(error.contains("is for the labels flare14"), "{error}");
+    let renamed = text
+        .replace("\"coarse\"", "\"rough\"")
+        .replace("[training.coarse]", "[training.rough]");
+    std::fs::write(at.join("renamed.toml"), renamed).unwrap();
+    let (_, error) = bad(at, &edit(&["--recipe", "renamed.toml"]));
     assert!(error.contains("no stage \"coarse\""), "{error}");
 }
 
