@@ -146,8 +146,9 @@ pub struct LesionBlock {
 /// # Errors
 /// [`EvaluateError::Io`] for files that cannot be read, [`EvaluateError::UnknownClass`],
 /// [`EvaluateError::NothingToCompare`] when no name matches, [`EvaluateError::Measure`] when grids differ and
-/// resampling was not asked for, [`EvaluateError::NoLesions`], [`EvaluateError::Table`] and [`EvaluateError::UnknownColumn`] for a case table that
-/// does not fit, [`EvaluateError::BadTolerance`], [`EvaluateError::Confidence`].
+/// resampling was not asked for, [`EvaluateError::NoLesions`], [`EvaluateError::Table`] and
+/// [`EvaluateError::UnknownColumn`] for a case table that does not fit, [`EvaluateError::BadTolerance`],
+/// [`EvaluateError::Confidence`].
 pub fn evaluate(
     reference: &Path,
     prediction: &Path,

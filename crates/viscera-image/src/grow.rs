@@ -30,14 +30,19 @@ pub struct RegionGrowth {
 /// same on any number of threads.
 ///
 /// # Errors
-/// [`ImageError::BadParameter`] for a radius or reach that is negative or not finite; [`ImageError::OutOfMemory`].
+/// [`ImageError::BadParameter`] for a radius, reach or limit that is negative or not finite; [`ImageError::OutOfMemory`].
 pub fn grow_region(
     labels: &mut LabelMap,
     class: u8,
     hu: &(dyn Fn([usize; 3]) -> f32 + Sync),
     growth: &RegionGrowth,
 ) -> Result<usize, ImageError> {
-    for (what, value) in [("neck_mm", growth.neck_mm), ("reach_mm", growth.reach_mm)] {
+    let numbers = [
+        ("neck_mm", growth.neck_mm),
+        ("reach_mm", growth.reach_mm),
+        ("at_most", growth.at_most),
+    ];
+    for (what, value) in numbers {
         if !(value >= 0.0 && value.is_finite()) {
             return Err(ImageError::BadParameter { what, value });
         }
@@ -202,6 +207,7 @@ mod tests {
                     reach_mm: bad,
                     ..GROWTH
                 },
+                RegionGrowth { at_most: bad, ..GROWTH },
             ] {
                 assert!(grow_region(&mut labels, 2, &|_| 200.0, &growth).is_err());
             }
